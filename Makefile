@@ -1,0 +1,209 @@
+# Perigee's build; `make help` lists the goals.
+#
+# run, test, asan, lint and format first install what this machine lacks, then call make again, so
+# that pkg-config is asked when it is there. The other goals install nothing and only say what is
+# missing.
+
+VERSION := 0.1.0
+
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+LUADIR ?= $(PREFIX)/share/lua/5.1
+DATADIR ?= $(PREFIX)/share/perigee
+DOCDIR ?= $(PREFIX)/share/doc/perigee
+DESTDIR ?=
+INSTALL ?= install
+
+BUILD ?= build
+CFLAGS ?= -O2 -g
+LDFLAGS ?=
+# `make WERROR=` for a compiler that warns of more than ours.
+WERROR ?= -Werror
+SPECS ?= spec
+CLANG_FORMAT ?= clang-format-14
+CLANG_TIDY ?= clang-tidy-14
+
+# `make V=1` shows the whole commands.
+ifndef V
+quiet := @
+endif
+
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += --no-print-directory
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 1)
+endif
+endif
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+.PHONY: all
+all: $(BUILD)/perigee
+
+# Goals for people ------------------------------------------------------------------------------
+
+setup_goals := help dependencies run test asan lint format clean
+.PHONY: $(setup_goals)
+
+help:
+	@echo 'make                builds build/perigee'
+	@echo 'make run            installs what is missing, builds, serves scripts/main.lua'
+	@echo 'make test           the same for the specs, and runs them; SPECS=spec/core for some'
+	@echo 'make asan           the specs under AddressSanitizer and UBSan'
+	@echo 'make lint           checks format and code, changes nothing; make format fixes the format'
+	@echo 'make install        PREFIX=/usr/local DESTDIR='
+	@echo 'make dependencies   installs what the build needs'
+	@echo 'make clean          removes build/ and what npm fetched'
+
+dependencies:
+	@.ci/install build
+
+run:
+	@.ci/install build
+	@$(MAKE) all
+	@exec $(BUILD)/perigee serve scripts/main.lua
+
+test:
+	@.ci/install build test
+	@$(MAKE) specs
+
+asan:
+	@.ci/install build test
+	@$(MAKE) specs BUILD=$(BUILD)/asan SANITIZE=1
+
+lint:
+	@.ci/install build lint
+	@$(MAKE) check
+
+format:
+	@.ci/install lint
+	@$(MAKE) reformat
+
+clean:
+	rm -rf $(BUILD) spec/browser/node_modules
+
+# Flags -----------------------------------------------------------------------------------------
+
+ifneq ($(filter-out $(setup_goals),$(or $(MAKECMDGOALS),all)),)
+include $(BUILD)/config.mk
+endif
+
+$(BUILD)/config.mk: .ci/configure
+	@mkdir -p $(@D)
+	@CC='$(CC)' .ci/configure >$@
+
+# One set of objects serves the binary and the library for the specs, hence -fPIC for all; without
+# semantic interposition that costs the binary nothing.
+own_flags := -std=gnu11 -Icore -DPERIGEE_VERSION=\"$(VERSION)\" -pthread \
+  -fPIC -fno-semantic-interposition
+warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+own_ldflags := -pthread -Wl,--as-needed
+
+ifdef SANITIZE
+# The sanitizers' own code paths make gcc warn of what cannot be.
+override WERROR :=
+override CFLAGS := -O1 -g -fno-omit-frame-pointer
+own_flags += -fsanitize=address,undefined -fno-sanitize-recover=all
+own_ldflags += -fsanitize=address,undefined
+else
+own_flags += -fstack-protector-strong
+own_ldflags += -Wl,-z,relro,-z,now
+# A layer that reaches above itself does not link.
+library_ldflags := -Wl,-z,defs
+endif
+
+compile = $(CC) $(own_flags) $(LIBRARY_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+
+# A change of compiler or flags builds everything anew.
+$(BUILD)/flags: force
+	@mkdir -p $(@D)
+	@echo '$(compile) $(WERROR) $(LDFLAGS)' | cmp -s - $@ || echo '$(compile) $(WERROR) $(LDFLAGS)' >$@
+
+.PHONY: force
+force:
+
+# Objects ---------------------------------------------------------------------------------------
+
+sources := $(wildcard core/*/*.c) core/main.c
+objects := $(sources:core/%.c=$(BUILD)/core/%.o)
+llhttp_objects := $(if $(LLHTTP_SOURCES),$(patsubst %,$(BUILD)/llhttp/%.o,api http llhttp))
+pure_objects := $(filter $(BUILD)/core/base/% $(BUILD)/core/codec/% $(BUILD)/core/pubsub/%, \
+  $(objects)) $(llhttp_objects)
+library_lua := $(shell find lua/perigee -name _meta -prune -o -name '*.lua' -print | LC_ALL=C sort)
+
+$(BUILD)/core/%.o: core/%.c $(BUILD)/flags $(BUILD)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CC      $<'
+	$(quiet)$(compile) $(LLHTTP_CFLAGS) $(warnings) $(WERROR) -MMD -MP -c $< -o $@
+
+$(BUILD)/llhttp/%.o: $(LLHTTP_SOURCES)/%.c $(BUILD)/flags $(BUILD)/config.mk
+	@mkdir -p $(@D)
+	@echo '  CC      $<'
+	$(quiet)$(compile) $(LLHTTP_CFLAGS) -DLLHTTP_STRICT_MODE=1 -w -c $< -o $@
+
+# The list of files is kept beside it, so that a file that goes away is noticed.
+$(BUILD)/embedded_lua.list: force
+	@mkdir -p $(@D)
+	@echo '$(library_lua)' | cmp -s - $@ || echo '$(library_lua)' >$@
+
+$(BUILD)/embedded_lua.c: .ci/embed-lua $(BUILD)/embedded_lua.list $(library_lua)
+	@echo '  EMBED   $@'
+	$(quiet).ci/embed-lua lua $(library_lua) >$@
+
+$(BUILD)/embedded_lua.o: $(BUILD)/embedded_lua.c core/script/embedded_lua.h $(BUILD)/flags
+	@echo '  CC      $<'
+	$(quiet)$(compile) $(warnings) $(WERROR) -c $< -o $@
+
+-include $(objects:.o=.d)
+
+# What is built ---------------------------------------------------------------------------------
+
+$(BUILD)/perigee: $(objects) $(llhttp_objects) $(BUILD)/embedded_lua.o
+	@echo '  LINK    $@'
+	$(quiet)$(CC) $(own_ldflags) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
+
+# The layers that know neither sockets nor Lua, for the specs that call them through the FFI.
+$(BUILD)/libperigee-core.so: $(pure_objects)
+	@echo '  LINK    $@'
+	$(quiet)$(CC) -shared $(own_ldflags) $(library_ldflags) $(CFLAGS) $(LDFLAGS) $^ $(CORE_LIBS) -o $@
+
+# npm leaves this file last, with everything in its place.
+spec/browser/node_modules/.package-lock.json: spec/browser/package.json \
+  spec/browser/package-lock.json
+	cd spec/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: specs
+specs: $(BUILD)/perigee $(BUILD)/libperigee-core.so spec/browser/node_modules/.package-lock.json
+	@CC='$(CC)' SANITIZE='$(SANITIZE)' .ci/specs $(BUILD) $(SPECS)
+
+# Lint ------------------------------------------------------------------------------------------
+
+stylua := $(BUILD)/lint/node_modules/.bin/stylua
+
+$(stylua): .ci/package.json .ci/package-lock.json
+	@mkdir -p $(BUILD)/lint
+	cp $^ $(BUILD)/lint/
+	cd $(BUILD)/lint && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+lint_tools = CLANG_FORMAT='$(CLANG_FORMAT)' CLANG_TIDY='$(CLANG_TIDY)' STYLUA='$(stylua)'
+
+.PHONY: check reformat
+check: $(stylua)
+	@$(lint_tools) .ci/lint $(own_flags) $(LIBRARY_CFLAGS) $(LLHTTP_CFLAGS)
+
+reformat: $(stylua)
+	@$(lint_tools) .ci/format
+
+# Install ---------------------------------------------------------------------------------------
+
+.PHONY: install
+install: all
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)'
+	$(INSTALL) -m 755 $(BUILD)/perigee '$(DESTDIR)$(BINDIR)/perigee'
+	.ci/install-tree lua '$(DESTDIR)$(LUADIR)'
+	.ci/install-tree scripts '$(DESTDIR)$(DATADIR)/scripts'
+	.ci/install-tree docs '$(DESTDIR)$(DOCDIR)'
+	$(INSTALL) -m 644 README.md LICENSE '$(DESTDIR)$(DOCDIR)'
