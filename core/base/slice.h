@@ -1,0 +1,76 @@
+/* A borrowed run of bytes.
+ *
+ * Whoever made it owns the bytes; it is valid until the function that received it returns. Copy to
+ * keep. Growing storage is buf.h. */
+#ifndef PERIGEE_BASE_SLICE_H
+#define PERIGEE_BASE_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+typedef struct {
+  const char *data;
+  size_t len;
+} slice;
+
+/* A slice of a string literal. */
+#define SLICE(literal) ((slice){("" literal ""), sizeof(literal) - 1})
+
+static inline slice slice_of(const void *data, size_t len) {
+  return (slice){(const char *)data, len};
+}
+
+static inline slice slice_of_string(const char *string) {
+  return (slice){string, strlen(string)};
+}
+
+static inline bool slice_is_equal(slice a, slice b) {
+  return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+
+static inline bool slice_has_prefix(slice s, slice prefix) {
+  return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.data, prefix.data, prefix.len) == 0);
+}
+
+/* The bytes after the first `count`; all of them when there are fewer. */
+static inline slice slice_skip(slice s, size_t count) {
+  if (count > s.len) count = s.len;
+  return (slice){s.data + count, s.len - count};
+}
+
+static inline char ascii_lower(char c) {
+  return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
+}
+
+/* ASCII letters compare without case, every other byte as it is. */
+static inline bool slice_is_equal_nocase(slice a, slice b) {
+  if (a.len != b.len) return false;
+  for (size_t i = 0; i < a.len; i++) {
+    if (ascii_lower(a.data[i]) != ascii_lower(b.data[i])) return false;
+  }
+  return true;
+}
+
+/* Spaces and tabs off both ends (HTTP's optional white space). */
+static inline slice slice_trim(slice s) {
+  while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t')) s = slice_skip(s, 1);
+  while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t')) s.len--;
+  return s;
+}
+
+/* Splits at the first `separator`: returns what is before it and leaves what is after it in
+ * `*rest`. Without a separator the whole is returned and `*rest` becomes empty with data NULL. */
+static inline slice slice_split(slice *rest, char separator) {
+  slice whole = *rest;
+  const char *at = whole.len > 0 ? memchr(whole.data, separator, whole.len) : NULL;
+  if (at == NULL) {
+    *rest = (slice){NULL, 0};
+    return whole;
+  }
+  size_t len = (size_t)(at - whole.data);
+  *rest = slice_skip(whole, len + 1);
+  return (slice){whole.data, len};
+}
+
+#endif
