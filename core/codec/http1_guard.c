@@ -1,0 +1,179 @@
+#include "codec/http1_guard.h"
+
+#include <arpa/inet.h>
+
+#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+
+enum { IS_TOKEN = 1, IS_REG_NAME = 2 };
+
+/* tchar of RFC 9110 section 5.6.2; unreserved and sub-delims of RFC 3986 section 2. */
+static const uint8_t classes[256] = {
+    ['0' ... '9'] = IS_TOKEN | IS_REG_NAME,
+    ['A' ... 'Z'] = IS_TOKEN | IS_REG_NAME,
+    ['a' ... 'z'] = IS_TOKEN | IS_REG_NAME,
+    ['!'] = IS_TOKEN | IS_REG_NAME,
+    ['#'] = IS_TOKEN,
+    ['$'] = IS_TOKEN | IS_REG_NAME,
+    ['%'] = IS_TOKEN,
+    ['&'] = IS_TOKEN | IS_REG_NAME,
+    ['\''] = IS_TOKEN | IS_REG_NAME,
+    ['('] = IS_REG_NAME,
+    [')'] = IS_REG_NAME,
+    ['*'] = IS_TOKEN | IS_REG_NAME,
+    ['+'] = IS_TOKEN | IS_REG_NAME,
+    [','] = IS_REG_NAME,
+    ['-'] = IS_TOKEN | IS_REG_NAME,
+    ['.'] = IS_TOKEN | IS_REG_NAME,
+    [';'] = IS_REG_NAME,
+    ['='] = IS_REG_NAME,
+    ['^'] = IS_TOKEN,
+    ['_'] = IS_TOKEN | IS_REG_NAME,
+    ['`'] = IS_TOKEN,
+    ['|'] = IS_TOKEN,
+    ['~'] = IS_TOKEN | IS_REG_NAME,
+};
+
+static bool is_control(unsigned char c) {
+  return (c < 0x20 && c != '\t') || c == 0x7f;
+}
+
+/* Whether one of the eight bytes is below a space or DEL. */
+static bool has_control(const char *bytes) {
+  uint64_t word;
+  memcpy(&word, bytes, sizeof(word));
+  uint64_t del = word ^ EACH_BYTE(0x7f);
+  uint64_t low = (word - EACH_BYTE(0x20)) & ~word;
+  return ((low | ((del - EACH_BYTE(1)) & ~del)) & EACH_BYTE(0x80)) != 0;
+}
+
+/* The first control character from byte `at` on, or the end. */
+static size_t find_control(slice bytes, size_t at) {
+  while (at < bytes.len) {
+    size_t end = at + 8;
+    if (end <= bytes.len && !has_control(bytes.data + at)) {
+      at = end;
+      continue;
+    }
+    for (; at < bytes.len && at < end; at++) {
+      if (is_control((unsigned char)bytes.data[at])) return at;
+    }
+  }
+  return at;
+}
+
+http1_line_result http1_guard_scan_line(slice bytes, size_t *at, http1_fault *fault) {
+  *at = find_control(bytes, *at);
+  if (*at == bytes.len) return HTTP1_LINE_PARTIAL;
+  if (bytes.data[*at] == '\r') {
+    if (*at + 1 == bytes.len) return HTTP1_LINE_PARTIAL;
+    if (bytes.data[*at + 1] == '\n') {
+      *at += 2;
+      return HTTP1_LINE_COMPLETE;
+    }
+    *fault = (http1_fault){400, "CR without LF"};
+  } else if (bytes.data[*at] == '\n') {
+    *fault = (http1_fault){400, "LF without CR"};
+  } else {
+    *fault = (http1_fault){400, "control character"};
+  }
+  return HTTP1_LINE_INVALID;
+}
+
+bool http1_guard_is_token(slice text) {
+  for (size_t i = 0; i < text.len; i++) {
+    if ((classes[(unsigned char)text.data[i]] & IS_TOKEN) == 0) return false;
+  }
+  return text.len > 0;
+}
+
+bool http1_guard_is_field_value(slice text) {
+  return find_control(text, 0) == text.len;
+}
+
+http1_fault http1_guard_split_field(slice line, slice *name, slice *value) {
+  if (line.data[0] == ' ' || line.data[0] == '\t') {
+    return (http1_fault){400, "folded header line"};
+  }
+  *value = line;
+  *name = slice_split(value, ':');
+  if (value->data == NULL) return (http1_fault){400, "header line without a colon"};
+  if (!http1_guard_is_token(*name)) return (http1_fault){400, "invalid header name"};
+  *value = slice_trim(*value);
+  return (http1_fault){0, NULL};
+}
+
+bool http1_guard_parse_length(slice text, uint64_t *out) {
+  uint64_t length = 0;
+  for (size_t i = 0; i < text.len; i++) {
+    if (text.data[i] < '0' || text.data[i] > '9') return false;
+    uint64_t digit = (uint64_t)(text.data[i] - '0');
+    if (length > (UINT64_MAX - digit) / 10) return false;
+    length = length * 10 + digit;
+  }
+  *out = length;
+  return text.len > 0;
+}
+
+bool http1_guard_parse_chunk_size(slice line, slice *digits, uint64_t *out) {
+  uint64_t size = 0;
+  size_t at = 0;
+  for (; at < line.len; at++) {
+    char c = ascii_lower(line.data[at]);
+    bool is_digit = c >= '0' && c <= '9';
+    if (!is_digit && (c < 'a' || c > 'f')) break;
+    if (size > UINT64_MAX >> 4) return false;
+    size = size << 4 | (uint64_t)(is_digit ? c - '0' : c - 'a' + 10);
+  }
+  *digits = slice_of(line.data, at);
+  *out = size;
+  /* RFC 9112 section 7.1.1 allows white space before the semicolon, and says it is bad. */
+  slice extension = slice_trim(slice_skip(line, at));
+  return at > 0 && (at == line.len || (extension.len > 0 && extension.data[0] == ';'));
+}
+
+static bool is_port(slice text) {
+  uint64_t port = 0;
+  return text.len <= 5 && http1_guard_parse_length(text, &port) && port <= 65535;
+}
+
+static bool is_hex(char c) {
+  c = ascii_lower(c);
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+static bool is_reg_name(slice text) {
+  for (size_t i = 0; i < text.len; i++) {
+    if (text.data[i] == '%') {
+      if (text.len - i < 3 || !is_hex(text.data[i + 1]) || !is_hex(text.data[i + 2])) return false;
+      i += 2;
+    } else if ((classes[(unsigned char)text.data[i]] & IS_REG_NAME) == 0) {
+      return false;
+    }
+  }
+  return text.len > 0;
+}
+
+static bool is_ipv6(slice text) {
+  char address[INET6_ADDRSTRLEN];
+  struct in6_addr parsed;
+  if (text.len == 0 || text.len >= sizeof(address)) return false;
+  memcpy(address, text.data, text.len);
+  address[text.len] = '\0';
+  return inet_pton(AF_INET6, address, &parsed) == 1;
+}
+
+bool http1_guard_is_host(slice text) {
+  slice port = text;
+  if (text.len > 0 && text.data[0] == '[') {
+    slice address = slice_split(&port, ']');
+    if (port.data == NULL || !is_ipv6(slice_skip(address, 1))) return false;
+    if (port.len == 0) return true;
+    if (port.data[0] != ':') return false;
+    port = slice_skip(port, 1);
+  } else {
+    if (!is_reg_name(slice_split(&port, ':'))) return false;
+    if (port.data == NULL) return true;
+  }
+  /* RFC 3986 section 3.2.3: the colon may stand without a port. */
+  return port.len == 0 || is_port(port);
+}
