@@ -1,0 +1,85 @@
+/* Blocks: where bytes that wait to be written stand while a turn lasts.
+ *
+ * A worker copies each short message into its current block once; the outboxes of all who get it
+ * refer to those bytes, and what they get next is usually adjacent, so that a whole turn is one
+ * slice in one write. Counted without atomics: blocks never leave their worker. */
+#ifndef PERIGEE_GATEWAY_BLOCK_H
+#define PERIGEE_GATEWAY_BLOCK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "pubsub/hub.h"
+
+/* Where a message ends in its block, and what it was. */
+typedef enum {
+  MARK_PRIVATE, /* sent to this connection alone: no position */
+  MARK_LIVE,    /* a publication that is not kept */
+  MARK_KEPT,
+} mark_kind;
+typedef struct {
+  uint32_t end;
+  mark_kind kind;
+  hub_position position; /* MARK_LIVE, MARK_KEPT: at its release */
+} block_mark;
+
+struct block {
+  struct block_pool *pool;
+  uint32_t references;
+  uint32_t used;
+  uint32_t capacity;
+  uint32_t mark_count;
+  uint32_t mark_capacity;
+  block_mark *marks; /* by `end`, ascending */
+  char data[];
+};
+
+/* Freed blocks of the standard size, for the next turn. */
+struct block_pool {
+  struct block *free[16];
+  uint32_t free_count;
+  uint64_t alive;
+};
+
+/* One lane per wire encoding, so that a topic's messages are adjacent for all who share the
+ * encoding, and one for what goes to single connections. */
+enum { BLOCK_LANES = MESSAGE_ENCODINGS + 1, BLOCK_PRIVATE = MESSAGE_ENCODINGS };
+
+enum {
+  BLOCK_BYTES = 64 * 1024,        /* the standard size; one write takes about this much */
+  BLOCK_MESSAGE_BYTES = 4 * 1024, /* longer messages are not copied */
+};
+
+struct block_writer {
+  struct block_pool pool;
+  struct block *lanes[BLOCK_LANES];
+};
+
+void block_writer_init(struct block_writer *writer);
+/* No outbox may refer to a block any more. */
+void block_writer_deinit(struct block_writer *writer);
+
+/* Room for `len` contiguous bytes: the block, whose data + used is where to write; borrowed from
+ * the lane. Followed by block_commit. More than BLOCK_BYTES gives a block of its own size. */
+struct block *block_reserve(struct block_writer *writer, int lane, size_t len);
+/* `len` bytes were written, and end a message. */
+void block_commit(struct block *block, size_t len, mark_kind kind, const hub_position *position);
+
+/* A block of its own with room for `capacity` bytes; one reference, the caller's. */
+struct block *block_new(struct block_pool *pool, size_t capacity);
+static inline struct block *block_retain(struct block *block) {
+  block->references++;
+  return block;
+}
+void block_release(struct block *block);
+
+/* The first mark whose message ends after `offset`: the message that the byte there belongs to.
+ * NULL behind the last. */
+const block_mark *block_find_mark(const struct block *block, uint32_t offset);
+
+/* The end of a turn: blocks that nobody refers to begin anew. */
+void block_writer_recycle(struct block_writer *writer);
+
+#endif

@@ -1,0 +1,39 @@
+/* The configuration: command line and environment, parsed and checked.
+ *
+ * `--name value` on the command line, or PERIGEE_NAME in the environment (the command line wins).
+ * Limits are options too: --limit-<name>. */
+#ifndef PERIGEE_GATEWAY_CONFIG_H
+#define PERIGEE_GATEWAY_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "gateway/limits.h"
+
+enum { CONFIG_LISTENS = 16, CONFIG_WORKERS_MAX = 64 };
+
+struct config {
+  const char *script;                  /* path as given; default "main.lua" */
+  const char *listens[CONFIG_LISTENS]; /* "host:port", "[::1]:port", "unix:/path"; none: defaults */
+  size_t listen_count;
+  size_t workers;
+  log_level log_level;
+  uint64_t drain_timeout_ms;
+  uint64_t stall_timeout_ms;
+  bool is_test;   /* --test: a listener per worker, commands on standard input */
+  bool is_unsafe; /* --unsafe: scripts get ffi, os.execute and the rest */
+  struct limits limits;
+};
+
+/* Defaults, then the environment, then the arguments of `serve` (without program and command).
+ * False: `error` has one line. The config borrows the argument strings. */
+bool config_parse(struct config *config, int count, char **arguments, struct buf *error);
+
+/* The texts of `perigee help serve` and `perigee help limits`. */
+void config_help_serve(struct buf *out);
+void config_help_limits(struct buf *out);
+
+#endif

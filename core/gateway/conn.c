@@ -1,0 +1,517 @@
+#include "gateway/conn.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "codec/ws_frame.h"
+#include "gateway/conn_events.h"
+#include "gateway/gateway.h"
+#include "gateway/replay.h"
+#include "gateway/worker.h"
+
+/* Live publications that came while on_open had not returned. */
+struct conn_hold {
+  size_t count;
+  size_t capacity;
+  size_t bytes;
+  struct {
+    struct message *message;
+    uint32_t tag;
+  } held[];
+};
+
+const char *conn_result_code(conn_result result) {
+  switch (result) {
+    case CONN_CLOSED:
+      return "closed";
+    case CONN_TOO_LARGE:
+      return "too_large";
+    case CONN_BAD_UTF8:
+      return "utf8";
+    case CONN_BAD_TOPIC:
+      return "topic";
+    case CONN_LIMIT:
+      return "limit";
+    case CONN_FULL:
+      return "full";
+    case CONN_BAD_EVENT:
+      return "event";
+    case CONN_OK:
+      break;
+  }
+  return "ok";
+}
+
+const char *conn_result_message(conn_result result) {
+  switch (result) {
+    case CONN_CLOSED:
+      return "the connection is closed";
+    case CONN_TOO_LARGE:
+      return "the outbox is full (max_outbox)";
+    case CONN_BAD_UTF8:
+      return "text that is not UTF-8 (send bytes with binary = true)";
+    case CONN_BAD_TOPIC:
+      return "not a topic name: 1 to 255 bytes of UTF-8 without control characters and without *";
+    case CONN_LIMIT:
+      return "too many topics (max_topics, or limit topics)";
+    case CONN_FULL:
+      return "the topic takes no more subscribers (max_subscribers)";
+    case CONN_BAD_EVENT:
+      return "an event name with a line break";
+    case CONN_OK:
+      break;
+  }
+  return "ok";
+}
+
+/* --- life --- */
+
+static void on_outbox_flushed(struct outbox *outbox) {
+  struct conn *conn = CONTAINER_OF(outbox, struct conn, outbox);
+  if (conn->is_above_soft) {
+    conn->is_above_soft = false;
+    /* A flush can happen in the middle of a fan-out, which runs no script. */
+    if (conn_is_open(conn)) {
+      conn_events_queue(conn, EVENT_DRAIN, SLICE(""), false, SLICE(""));
+      if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
+    }
+  }
+  conn->ops->on_flushed(conn);
+}
+
+static void on_outbox_broken(struct outbox *outbox, int error) {
+  struct conn *conn = CONTAINER_OF(outbox, struct conn, outbox);
+  (void)error;
+  conn_note_close(conn, WS_CLOSE_ABNORMAL, SLICE(""));
+  if (conn->state < CONN_CLOSING) conn->state = CONN_CLOSING;
+  stream_close(conn->stream, true);
+}
+
+static const struct outbox_events outbox_events = {on_outbox_flushed, on_outbox_broken};
+
+static void on_timer(struct timer *timer) {
+  struct conn *conn = CONTAINER_OF(timer, struct conn, timer);
+  conn->ops->on_timer(conn, clock_now_ms());
+}
+
+static void deliver(struct subscriber *subscriber, struct subscription *subscription,
+                    struct message *message);
+static void lost(struct subscriber *subscriber, struct subscription *subscription);
+static const struct subscriber_ops subscriber_ops = {.deliver = deliver, .lost = lost};
+
+struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *worker,
+                      struct stream *stream, struct request *request, const struct route *route) {
+  struct conn *conn = mem_alloc_zero(size);
+  conn->subscriber.ops = &subscriber_ops;
+  conn->subscriber.id = gateway_next_id(worker->gateway);
+  conn->ops = ops;
+  conn->worker = worker;
+  conn->stream = stream;
+  conn->route = route;
+  conn->request = request;
+  conn->references = 1;
+  conn->last_heard_ms = clock_now_ms();
+  conn->next_tick_ms = UINT64_MAX;
+  conn->close_due_ms = UINT64_MAX;
+  if ((route->handlers & HANDLER_TICK) != 0 && route->options.tick_every_ms > 0) {
+    conn->next_tick_ms = conn->last_heard_ms + route->options.tick_every_ms;
+  }
+  outbox_init(&conn->outbox, &outbox_events, stream);
+  timer_init(&conn->timer, on_timer);
+  list_insert(&worker->conns, &conn->all);
+  worker->conn_count++;
+  return conn;
+}
+
+struct conn *conn_retain(struct conn *conn) {
+  conn->references++;
+  return conn;
+}
+
+/* The last reference lets it go, but not while it might be on the stack: the sweep at the end of
+ * the turn frees it. */
+void conn_release(struct conn *conn) {
+  REQUIRE(conn->references > 0);
+  if (--conn->references > 0 || conn->is_swept) return;
+  conn->is_swept = true;
+  list_remove(&conn->all);
+  list_insert(&conn->worker->swept, &conn->all);
+}
+
+void conn_free(struct conn *conn) {
+  REQUIRE(conn->references == 0 && conn->stream == NULL);
+  list_remove(&conn->all);
+  mem_free(conn->close_reason);
+  mem_free(conn);
+}
+
+static void drop_hold(struct conn *conn) {
+  if (conn->hold == NULL) return;
+  for (size_t i = 0; i < conn->hold->count; i++) message_release(conn->hold->held[i].message);
+  mem_free(conn->hold);
+  conn->hold = NULL;
+}
+
+void conn_finish(struct conn *conn) {
+  conn_events_clear(conn);
+  conn->worker->hooks->forget(conn);
+  if (conn->request != NULL) request_free(conn->request);
+  conn->request = NULL;
+  conn->worker->conn_count--;
+  conn_release(conn); /* the reference of its events */
+}
+
+void conn_note_close(struct conn *conn, int code, slice reason) {
+  if (conn->close_code != 0) return;
+  conn->close_code = (uint16_t)code;
+  if (reason.len > 0) conn->close_reason = mem_copy(reason);
+}
+
+void conn_end(struct conn *conn) {
+  if (conn->state == CONN_GONE) return;
+  conn_retain(conn);
+  conn->state = CONN_GONE;
+  conn_note_close(conn, WS_CLOSE_ABNORMAL, SLICE(""));
+  topics_unsubscribe_all(&conn->worker->topics, &conn->subscriber);
+  drop_hold(conn);
+  if (conn->task != NULL) conn->worker->hooks->cancel(conn);
+  conn_events_pump(conn);
+  conn_release(conn);
+}
+
+void conn_end_soon(struct conn *conn) {
+  conn->is_ending = true;
+  worker_make_runnable(conn->worker, conn);
+}
+
+void conn_detach_stream(struct conn *conn) {
+  conn->stream = NULL;
+  worker_forget_dirty(conn->worker, &conn->outbox);
+  outbox_deinit(&conn->outbox);
+  timer_stop(&conn->worker->timers, &conn->timer);
+  conn->ops->deinit(conn);
+  gateway_leave(conn->worker->gateway, conn->address);
+  conn->address = NULL;
+  conn_end(conn);
+  conn_release(conn); /* the reference of its stream */
+}
+
+void conn_close(struct conn *conn, int code, slice reason) {
+  if (!conn_is_open(conn)) return;
+  worker_drain(conn->worker);
+  conn_begin_close(conn, code, reason);
+}
+
+void conn_begin_close(struct conn *conn, int code, slice reason) {
+  if (!conn_is_open(conn)) return;
+  conn->state = CONN_CLOSING;
+  conn_note_close(conn, code, reason);
+  conn->ops->close(conn, code, reason);
+}
+
+/* --- events --- */
+
+void conn_open(struct conn *conn) {
+  conn_retain(conn); /* for its events: until conn_finish */
+  conn->is_told_open = true;
+  conn_events_push(conn, EVENT_OPEN, SLICE(""), false, SLICE(""));
+}
+
+void conn_refuse(struct conn *conn, int code, slice reason) {
+  conn_retain(conn);
+  conn_begin_close(conn, code, reason);
+}
+
+bool conn_can_take_message(const struct conn *conn) {
+  const struct limits *limits = conn->worker->limits;
+  return !conn->is_busy || (conn->event_count < limits->suspended_events &&
+                            conn->event_bytes < limits->suspended_bytes);
+}
+
+bool conn_push_message(struct conn *conn, slice data, bool is_binary) {
+  conn_events_push(conn, EVENT_MESSAGE, data, is_binary, SLICE(""));
+  return conn_can_take_message(conn);
+}
+
+void conn_resume(struct conn *conn) {
+  conn_retain(conn);
+  conn->is_busy = false;
+  if (conn->state == CONN_OPENING) conn_opened(conn);
+  conn_events_pump(conn);
+  if (conn->is_unread && conn_can_take_message(conn) && conn->stream != NULL) {
+    conn->is_unread = false;
+    conn->ops->on_ready(conn);
+  }
+  conn_release(conn);
+}
+
+uint64_t conn_run_ticks(struct conn *conn, uint64_t now_ms) {
+  if (now_ms < conn->next_tick_ms) return conn->next_tick_ms;
+  uint64_t every_ms = conn->route->options.tick_every_ms;
+  conn->next_tick_ms += every_ms;
+  /* Ticks that were missed are not made up for. */
+  if (conn->next_tick_ms <= now_ms) conn->next_tick_ms = now_ms + every_ms;
+  if (conn_is_open(conn) && !conn->is_busy) {
+    conn_events_push(conn, EVENT_TICK, SLICE(""), false, SLICE(""));
+  }
+  return conn->next_tick_ms;
+}
+
+void conn_set_timer(struct conn *conn, uint64_t due_ms) {
+  if (due_ms == UINT64_MAX) {
+    timer_stop(&conn->worker->timers, &conn->timer);
+  } else {
+    timer_start(&conn->worker->timers, &conn->timer, due_ms);
+  }
+}
+
+/* --- what goes out --- */
+
+void conn_mark_dirty(struct conn *conn) {
+  worker_mark_dirty(conn->worker, &conn->outbox);
+  if (outbox_bytes(&conn->outbox) > conn->worker->limits->outbox_soft_bytes) {
+    conn->is_above_soft = true;
+  }
+}
+
+void conn_push_bytes(struct conn *conn, slice head, slice body) {
+  if (conn->stream == NULL) return;
+  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, head.len + body.len);
+  char *place = block->data + block->used;
+  if (head.len > 0) memcpy(place, head.data, head.len);
+  if (body.len > 0) memcpy(place + head.len, body.data, body.len);
+  block_commit(block, head.len + body.len, MARK_PRIVATE, NULL);
+  outbox_push_block(&conn->outbox, block, place, head.len + body.len);
+  conn_mark_dirty(conn);
+}
+
+/* The position before a publication: everything up to it was handed over. */
+static hub_position position_before(const block_mark *mark) {
+  hub_position position = mark->position;
+  if (mark->kind == MARK_KEPT) position.heads[0]--;
+  return position;
+}
+
+static void close_slow(struct conn *conn, const block_mark *next) {
+  block_mark lost;
+  hub_position position = conn->worker->topics.position;
+  if (outbox_cut(&conn->outbox, &lost)) {
+    position = position_before(&lost);
+  } else if (next != NULL) {
+    position = position_before(next);
+  }
+  char text[WORKER_POSITION_BYTES];
+  size_t len = worker_format_position(conn->worker, &position, text);
+  log_debug("connection %llu reads too slowly", (unsigned long long)conn->subscriber.id);
+  conn_begin_close(conn, WS_CLOSE_TRY_AGAIN_LATER, slice_of(text, len));
+}
+
+bool conn_make_room(struct conn *conn, size_t len, const block_mark *next) {
+  uint64_t max_bytes = conn->route->options.max_outbox_bytes;
+  if (outbox_bytes(&conn->outbox) + len <= max_bytes) return true;
+  /* The limit is for what the client does not take, not for what one turn says. And a message that
+   * is larger than the limit passes when nothing else waits. */
+  outbox_flush(&conn->outbox);
+  if (!conn_is_open(conn)) return false;
+  size_t waiting = outbox_bytes(&conn->outbox);
+  if (waiting == 0 || waiting + len <= max_bytes) return true;
+  close_slow(conn, next);
+  return false;
+}
+
+conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
+                      uint64_t retry_ms) {
+  if (!conn_is_open(conn)) return CONN_CLOSED;
+  if (!is_binary && !utf8_is_valid(data)) return CONN_BAD_UTF8;
+  worker_drain(conn->worker);
+  if (!conn_is_open(conn)) return CONN_CLOSED;
+  return conn->ops->send(conn, data, is_binary, event, retry_ms);
+}
+
+size_t conn_buffered(const struct conn *conn) {
+  return outbox_bytes(&conn->outbox);
+}
+
+static void push_publication(struct conn *conn, struct message *message, encoding_kind kind) {
+  struct worker *worker = conn->worker;
+  size_t len = encoding_size(worker, message, kind);
+  if (outbox_bytes(&conn->outbox) + len > conn->route->options.max_outbox_bytes) {
+    block_mark mark = encoding_mark(message);
+    if (!conn_make_room(conn, len, &mark)) return;
+  }
+  encoding_push(worker, message, kind, conn->is_unframed, &conn->outbox);
+  conn_mark_dirty(conn);
+}
+
+static void release_hold(struct conn *conn) {
+  struct conn_hold *hold = conn->hold;
+  if (hold == NULL) return;
+  conn->hold = NULL;
+  for (size_t i = 0; i < hold->count; i++) {
+    if (conn_is_open(conn)) {
+      push_publication(conn, hold->held[i].message, (encoding_kind)hold->held[i].tag);
+    }
+    message_release(hold->held[i].message);
+  }
+  mem_free(hold);
+}
+
+/* Until on_open has returned live publications wait, so that a greeting comes first; but what its
+ * own handler publishes keeps its place among what the handler sends, and takes what was released
+ * before it along. */
+static void hold_publication(struct conn *conn, struct message *message, uint32_t tag) {
+  struct conn_hold *hold = conn->hold;
+  if (hold == NULL || hold->count == hold->capacity) {
+    size_t capacity = hold != NULL ? hold->capacity * 2 : 4;
+    bool is_new = hold == NULL;
+    hold = mem_realloc(hold, sizeof *hold + capacity * sizeof hold->held[0]);
+    if (is_new) *hold = (struct conn_hold){0};
+    hold->capacity = capacity;
+    conn->hold = hold;
+  }
+  hold->held[hold->count].message = message_retain(message);
+  hold->held[hold->count++].tag = tag;
+  hold->bytes += message->data.len;
+  if (message->origin_id == conn->subscriber.id) {
+    release_hold(conn);
+  } else if (hold->bytes > conn->route->options.max_outbox_bytes) {
+    block_mark mark = encoding_mark(hold->held[0].message);
+    close_slow(conn, &mark);
+  }
+}
+
+static void deliver(struct subscriber *subscriber, struct subscription *subscription,
+                    struct message *message) {
+  struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
+  if (__builtin_expect(conn->state != CONN_OPEN, 0)) {
+    if (conn->state != CONN_OPENING) return;
+    if ((message->flags & MESSAGE_SIGNAL) == 0) {
+      hold_publication(conn, message, subscription->tag);
+      return;
+    }
+  }
+  if (__builtin_expect((message->flags & MESSAGE_SIGNAL) != 0, 0)) {
+    conn_queue_signal(conn, message, subscription_topic(subscription));
+    return;
+  }
+  push_publication(conn, message, (encoding_kind)subscription->tag);
+}
+
+static void lost(struct subscriber *subscriber, struct subscription *subscription) {
+  struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
+  (void)subscription;
+  if (conn_is_open(conn)) close_slow(conn, NULL);
+}
+
+/* A fan-out runs no script: the signal is told in the turn. */
+void conn_queue_signal(struct conn *conn, struct message *message, slice topic) {
+  const struct limits *limits = conn->worker->limits;
+  if (conn->event_count >= limits->suspended_events && conn->is_busy) {
+    log_debug("connection %llu: a signal is dropped, too many wait",
+              (unsigned long long)conn->subscriber.id);
+    return;
+  }
+  conn_events_queue(conn, EVENT_SIGNAL, message->data, (message->flags & MESSAGE_BINARY) != 0,
+                    topic);
+  if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
+}
+
+void conn_opened(struct conn *conn) {
+  if (conn->state == CONN_OPENING) {
+    conn->state = CONN_OPEN;
+    release_hold(conn);
+  }
+  if (conn->request != NULL) request_trim(conn->request);
+  if (conn_is_open(conn) && conn->ops->send_position != NULL && !conn->has_begun) {
+    worker_drain(conn->worker);
+    topics_refresh(&conn->worker->topics);
+    conn->has_begun = true;
+    conn->ops->send_position(conn, &conn->worker->topics.position);
+  }
+}
+
+/* --- topics --- */
+
+static conn_result result_of(hub_result result) {
+  switch (result) {
+    case HUB_BAD_TOPIC:
+      return CONN_BAD_TOPIC;
+    case HUB_FULL:
+      return CONN_FULL;
+    case HUB_LIMIT:
+      return CONN_LIMIT;
+    case HUB_OK:
+      break;
+  }
+  return CONN_OK;
+}
+
+/* The watermarks around a replay. Before the first event a reader gets the position that it can
+ * honestly claim: what the replay brings is not yet handed over. */
+static void queue_replay(struct conn *conn, struct cut *cut, bool was_live,
+                         const hub_position *position) {
+  encoding_kind kind = was_live ? conn->ops->replay_encoding : conn->ops->encoding;
+  struct source *replay = NULL;
+  if (cut != NULL) replay = replay_new(conn->worker, cut, kind, conn->is_unframed);
+  bool has_positions = conn->ops->send_position != NULL;
+  if (has_positions && !conn->has_begun && replay != NULL) {
+    block_mark first;
+    if (replay->ops->peek_mark(replay, &first)) {
+      hub_position before = position_before(&first);
+      conn->ops->send_position(conn, &before);
+    }
+  }
+  if (replay != NULL) {
+    outbox_push_source(&conn->outbox, replay);
+    conn_mark_dirty(conn);
+  }
+  if (has_positions && (!conn->has_begun || replay != NULL)) {
+    conn->ops->send_position(conn, position);
+  }
+  conn->has_begun = true;
+}
+
+conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
+                           const conn_subscribe_options *options, subscribe_result *results,
+                           hub_position *position) {
+  if (!conn_is_open(conn)) return CONN_CLOSED;
+  if (conn->subscriber.subscription_count + count > conn->route->options.max_topics) {
+    size_t fresh = 0;
+    for (size_t i = 0; i < count; i++) fresh += !conn_is_subscribed(conn, topics[i]);
+    if (conn->subscriber.subscription_count + fresh > conn->route->options.max_topics) {
+      return CONN_LIMIT;
+    }
+  }
+  struct worker *worker = conn->worker;
+  hub_start start = worker_parse_since(worker, options->since, options->from, options->from_count);
+  encoding_kind kind = options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding;
+  struct cut *replay = NULL;
+  bool was_live = conn->has_live;
+  hub_result result = topics_subscribe(&worker->topics, &conn->subscriber, topics, count, &start,
+                                       (uint32_t)kind, results, &replay, position);
+  if (result != HUB_OK) return result_of(result);
+  conn->has_live = true;
+  bool is_complete = true, is_fresh = false;
+  for (size_t i = 0; i < count; i++) {
+    is_complete = is_complete && results[i].is_complete;
+    is_fresh = is_fresh || !results[i].was_subscribed;
+  }
+  if (!conn_is_open(conn)) {
+    if (replay != NULL) cut_free(replay);
+    return CONN_CLOSED;
+  }
+  if (!is_complete && options->reset.data != NULL) {
+    conn->ops->send(conn, options->reset, options->is_reset_binary, SLICE("reset"), 0);
+  }
+  if (is_fresh) queue_replay(conn, replay, was_live, position);
+  return CONN_OK;
+}
+
+bool conn_unsubscribe(struct conn *conn, slice topic) {
+  return topics_unsubscribe(&conn->worker->topics, &conn->subscriber, topic);
+}
+
+bool conn_is_subscribed(struct conn *conn, slice topic) {
+  return topics_find(&conn->worker->topics, &conn->subscriber, topic) != NULL;
+}

@@ -1,0 +1,198 @@
+/* A connection as the script sees it: a WebSocket or an SSE stream (later a long-poll).
+ *
+ * Here: its events for the script, one at a time and in order; its subscriptions; its outbox; its
+ * end. What its bytes look like is its ops' affair (ws_conn, sse_conn). Lives on one worker for
+ * life, from admission to the stream's close callback or its last reference. */
+#ifndef PERIGEE_GATEWAY_CONN_H
+#define PERIGEE_GATEWAY_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/slice.h"
+#include "base/timer.h"
+#include "codec/position.h"
+#include "gateway/encoding.h"
+#include "gateway/outbox.h"
+#include "gateway/request.h"
+#include "gateway/routes.h"
+#include "net/stream.h"
+#include "pubsub/topic.h"
+
+struct worker;
+struct conn;
+struct conn_event;
+struct conn_hold;
+
+typedef enum {
+  CONN_OK = 0,
+  CONN_CLOSED = -1,    /* "closed" */
+  CONN_TOO_LARGE = -2, /* past max_outbox: the connection closes with 1013; "too_large" */
+  CONN_BAD_UTF8 = -3,  /* "utf8" */
+  CONN_BAD_TOPIC = -4, /* "topic" */
+  CONN_LIMIT = -5,     /* "limit" */
+  CONN_FULL = -6,      /* "full" */
+  CONN_BAD_EVENT = -7, /* an SSE event name with CR, LF or NUL: misuse */
+} conn_result;
+
+/* The stable short string for a negative result. */
+const char *conn_result_code(conn_result result);
+const char *conn_result_message(conn_result result);
+
+/* What a transport does for a connection. */
+struct conn_ops {
+  const char *transport; /* "websocket", "sse" */
+  /* Queues one message of this connection alone. */
+  conn_result (*send)(struct conn *conn, slice data, bool is_binary, slice event,
+                      uint64_t retry_ms);
+  /* Begins the end: queues what the transport says at the end. */
+  void (*close)(struct conn *conn, int code, slice reason);
+  /* The timer fired. */
+  void (*on_timer)(struct conn *conn, uint64_t now_ms);
+  /* Everything queued is written. */
+  void (*on_flushed)(struct conn *conn);
+  /* Bytes waited behind a handler that is done now. */
+  void (*on_ready)(struct conn *conn);
+  /* Queues a watermark: everything up to this position has been handed over. NULL where the
+   * transport has none. */
+  void (*send_position)(struct conn *conn, const hub_position *position);
+  /* The stream is closed: frees what the transport holds beside the struct. */
+  void (*deinit)(struct conn *conn);
+  encoding_kind encoding;        /* of publications */
+  encoding_kind replay_encoding; /* of a replay into a connection that is live already */
+};
+
+typedef enum {
+  CONN_OPENING, /* on_open has not returned: live publications are held */
+  CONN_OPEN,
+  CONN_CLOSING, /* an end has begun: script calls answer "closed" */
+  CONN_GONE,    /* no more events can come; on_close is told or waits its turn */
+} conn_state;
+
+struct conn {
+  struct subscriber subscriber; /* its id is the connection's */
+  const struct conn_ops *ops;
+  struct worker *worker;
+  struct stream *stream; /* NULL once closed */
+  const struct route *route;
+  struct request *request;
+  void *script;            /* the script's value of this connection; NULL until touched */
+  struct address *address; /* counted in the gateway while the stream lives */
+  void *task;              /* the script's suspended handler, or NULL */
+  struct outbox outbox;
+  struct list all;           /* in worker->conns; once freed in worker->swept */
+  struct conn_event *events; /* waiting for the script, first to last */
+  struct conn_event *last_event;
+  struct conn_hold *hold; /* live publications held while opening */
+  struct timer timer;
+  uint64_t last_heard_ms;
+  uint64_t next_tick_ms;
+  uint64_t close_due_ms;
+  uint32_t event_count;
+  uint32_t event_bytes;
+  uint32_t references;
+  uint16_t close_code; /* what on_close will be told; 0 until known */
+  uint8_t state;       /* conn_state */
+  bool is_busy;        /* a handler runs or is suspended */
+  bool is_told_open;   /* on_open was told: on_close is owed */
+  bool is_told_close;
+  bool is_above_soft; /* the outbox passed its soft limit: on_drain is owed */
+  bool has_live;      /* it has subscriptions: later replays carry no ids */
+  bool is_unread;     /* reading is paused behind a suspended handler */
+  bool has_begun;     /* its first position is queued */
+  bool is_unframed;   /* an SSE stream to HTTP/1.0: no chunks */
+  bool is_swept;
+  bool is_ending;   /* conn_end is due in the turn */
+  bool is_runnable; /* in worker->runnable: events wait for the turn */
+  struct conn *next_runnable;
+  char *close_reason; /* NULL: empty */
+};
+
+struct conn *conn_retain(struct conn *conn);
+void conn_release(struct conn *conn);
+/* For the worker's sweep: the last reference is gone. */
+void conn_free(struct conn *conn);
+
+static inline bool conn_is_open(const struct conn *conn) {
+  return conn->state <= CONN_OPEN;
+}
+
+/* --- for the script layer --- */
+
+/* Queues a message to this client alone; first hands over what waits for the worker. `event` and
+ * `retry_ms` (0: none) are for SSE. */
+conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
+                      uint64_t retry_ms);
+
+typedef struct {
+  slice since; /* data NULL: none */
+  hub_from from;
+  uint64_t from_count;
+  bool is_envelope;
+  slice reset; /* data NULL: none; queued before the replay when `since` failed */
+  bool is_reset_binary;
+} conn_subscribe_options;
+
+/* Subscribes at one cut and queues the replay. `results` has one entry per topic. */
+conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
+                           const conn_subscribe_options *options, subscribe_result *results,
+                           hub_position *position);
+bool conn_unsubscribe(struct conn *conn, slice topic);
+bool conn_is_subscribed(struct conn *conn, slice topic);
+
+/* Begins a close in good order. Later calls change nothing. `code` 0: without a code. */
+void conn_close(struct conn *conn, int code, slice reason);
+/* Bytes queued and not yet written. */
+size_t conn_buffered(const struct conn *conn);
+
+/* The script tells that the handler which suspended (HOOK_SUSPENDED) has ended. */
+void conn_resume(struct conn *conn);
+
+/* --- for conn_events.c --- */
+
+/* on_open has returned: what was held is queued, live publications follow directly. */
+void conn_opened(struct conn *conn);
+/* The last event was told: the script forgets the connection. */
+void conn_finish(struct conn *conn);
+/* Queues a signal; it is told in the turn. */
+void conn_queue_signal(struct conn *conn, struct message *message, slice topic);
+
+/* --- for transports --- */
+
+/* A connection with one reference, entered in the worker's list; the stream and the request are
+ * its own from now on. `size` covers a transport's struct that begins with struct conn. */
+struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *worker,
+                      struct stream *stream, struct request *request, const struct route *route);
+/* Tells on_open. */
+void conn_open(struct conn *conn);
+/* In its place, for a connection that may not enter: closes it; nothing is told. */
+void conn_refuse(struct conn *conn, int code, slice reason);
+/* Queues bytes that end a message, to this connection alone; no limit is looked at. */
+void conn_push_bytes(struct conn *conn, slice head, slice body);
+/* Whether `len` more bytes fit below max_outbox (what can be written now is written to find out).
+ * If not, the connection has begun to close with 1013. */
+bool conn_make_room(struct conn *conn, size_t len, const block_mark *next);
+/* Tells on_message, now or behind the handler that is suspended. False: its place is full, stop
+ * reading until ops->on_ready. The data is copied when it has to wait. */
+bool conn_push_message(struct conn *conn, slice data, bool is_binary);
+bool conn_can_take_message(const struct conn *conn);
+/* conn_close without handing over what waits: for a transport's own reasons. */
+void conn_begin_close(struct conn *conn, int code, slice reason);
+/* Marks the connection for the flush at the end of the turn. */
+void conn_mark_dirty(struct conn *conn);
+/* Notes the code and reason that on_close will get; the first call counts. */
+void conn_note_close(struct conn *conn, int code, slice reason);
+/* No more events can come: suspensions end, on_close is told once. */
+void conn_end(struct conn *conn);
+/* The same, in the turn: where a handler of this connection may be running. */
+void conn_end_soon(struct conn *conn);
+/* The stream is closed: what it held is gone too. Calls conn_end if nobody has. */
+void conn_detach_stream(struct conn *conn);
+/* Sets the timer to the earliest of what is pending; `due_ms` UINT64_MAX stops it. */
+void conn_set_timer(struct conn *conn, uint64_t due_ms);
+/* Ticks that are due; returns when the next is (UINT64_MAX: never). */
+uint64_t conn_run_ticks(struct conn *conn, uint64_t now_ms);
+
+#endif

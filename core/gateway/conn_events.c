@@ -1,0 +1,119 @@
+#include "gateway/conn_events.h"
+
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/worker.h"
+
+struct conn_event {
+  struct conn_event *next;
+  conn_event_kind kind;
+  bool is_binary;
+  slice data;
+  slice topic;
+  char bytes[];
+};
+
+static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
+                        slice topic) {
+  const struct hooks *hooks = conn->worker->hooks;
+  switch (kind) {
+    case EVENT_OPEN:
+      return hooks->on_open(conn);
+    case EVENT_MESSAGE:
+      return hooks->on_message(conn, data, is_binary);
+    case EVENT_SIGNAL:
+      return hooks->on_signal(conn, data, is_binary, topic);
+    case EVENT_DRAIN:
+      return hooks->on_drain(conn);
+    case EVENT_TICK:
+      return hooks->on_tick(conn);
+  }
+  return HOOK_DONE;
+}
+
+static bool has_handler(const struct conn *conn, conn_event_kind kind) {
+  static const unsigned handlers[] = {
+      [EVENT_OPEN] = HANDLER_OPEN,     [EVENT_MESSAGE] = HANDLER_MESSAGE,
+      [EVENT_SIGNAL] = HANDLER_SIGNAL, [EVENT_DRAIN] = HANDLER_DRAIN,
+      [EVENT_TICK] = HANDLER_TICK,
+  };
+  return (conn->route->handlers & handlers[kind]) != 0;
+}
+
+/* After on_open: what was published meanwhile is queued, headers go. */
+static void after(struct conn *conn, conn_event_kind kind) {
+  if (kind == EVENT_OPEN) conn_opened(conn);
+}
+
+void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
+                       slice topic) {
+  if (!has_handler(conn, kind)) return;
+  struct conn_event *event = mem_alloc(sizeof *event + data.len + topic.len);
+  *event = (struct conn_event){.kind = kind, .is_binary = is_binary};
+  if (data.len > 0) memcpy(event->bytes, data.data, data.len);
+  if (topic.len > 0) memcpy(event->bytes + data.len, topic.data, topic.len);
+  event->data = slice_of(event->bytes, data.len);
+  event->topic = slice_of(event->bytes + data.len, topic.len);
+  if (conn->last_event != NULL) {
+    conn->last_event->next = event;
+  } else {
+    conn->events = event;
+  }
+  conn->last_event = event;
+  conn->event_count++;
+  conn->event_bytes += (uint32_t)(data.len + topic.len);
+}
+
+void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
+                      slice topic) {
+  if (conn->is_busy || conn->events != NULL) {
+    conn_events_queue(conn, kind, data, is_binary, topic);
+    return;
+  }
+  if (has_handler(conn, kind)) {
+    conn->is_busy = true;
+    if (tell(conn, kind, data, is_binary, topic) == HOOK_SUSPENDED) return;
+    conn->is_busy = false;
+  }
+  after(conn, kind);
+}
+
+static struct conn_event *take(struct conn *conn) {
+  struct conn_event *event = conn->events;
+  conn->events = event->next;
+  if (conn->events == NULL) conn->last_event = NULL;
+  conn->event_count--;
+  conn->event_bytes -= (uint32_t)(event->data.len + event->topic.len);
+  return event;
+}
+
+static void tell_close(struct conn *conn) {
+  conn->is_told_close = true;
+  if (conn->is_told_open && (conn->route->handlers & HANDLER_CLOSE) != 0) {
+    slice reason = conn->close_reason != NULL ? slice_of_string(conn->close_reason) : SLICE("");
+    conn->is_busy = true;
+    if (conn->worker->hooks->on_close(conn, conn->close_code, reason) == HOOK_SUSPENDED) return;
+    conn->is_busy = false;
+  }
+  conn_finish(conn);
+}
+
+void conn_events_pump(struct conn *conn) {
+  conn_retain(conn);
+  while (!conn->is_busy && conn->events != NULL) {
+    struct conn_event *event = take(conn);
+    conn->is_busy = true;
+    hook_result result = tell(conn, event->kind, event->data, event->is_binary, event->topic);
+    if (result == HOOK_DONE) {
+      conn->is_busy = false;
+      after(conn, event->kind);
+    }
+    mem_free(event);
+  }
+  if (!conn->is_busy && conn->state == CONN_GONE && !conn->is_told_close) tell_close(conn);
+  conn_release(conn);
+}
+
+void conn_events_clear(struct conn *conn) {
+  while (conn->events != NULL) mem_free(take(conn));
+}

@@ -1,0 +1,91 @@
+#include "gateway/control.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/mem.h"
+#include "gateway/gateway_internal.h"
+
+/* Time moves in steps, so that timers of several workers interleave as they would in life. */
+enum { STEP_MS = 100 };
+
+static void for_all(struct gateway *gateway, void (*post)(struct worker *worker)) {
+  gateway_expect_acknowledgements(gateway);
+  for (size_t i = 0; i < gateway->worker_count; i++) post(&gateway->workers[i]);
+  gateway_wait_for_acknowledgements(gateway);
+}
+
+static void advance(struct gateway *gateway, slice argument) {
+  char *text = mem_copy(argument);
+  uint64_t left_ms = (uint64_t)(strtod(text, NULL) * 1000 + 0.5);
+  while (left_ms > 0) {
+    uint64_t step_ms = left_ms < STEP_MS ? left_ms : STEP_MS;
+    clock_advance(step_ms);
+    left_ms -= step_ms;
+    for_all(gateway, worker_post_advance);
+  }
+  hub_sweep(gateway->hub);
+  /* What one worker published in the last step, another has yet to write. */
+  for_all(gateway, worker_post_advance);
+  for_all(gateway, worker_post_advance);
+  printf("advanced %s\n", text);
+  mem_free(text);
+}
+
+void control_print_counters(struct gateway *gateway) {
+  uint64_t conns = 0, https = 0, requests = 0, blocks = 0, topics = 0, subscriptions = 0;
+  uint64_t longest_stall_ns = 0;
+  hook_counts scripts = {0};
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    struct worker *worker = &gateway->workers[i];
+    hook_counts counts = {0};
+    if (!gateway->has_ended) worker->hooks->count(worker, &counts);
+    conns += worker->conn_count;
+    https += worker->http_count;
+    requests += worker->exchange_count;
+    blocks += worker->blocks.pool.alive;
+    topics += worker->topics.topic_count;
+    subscriptions += worker->topics.subscription_count;
+    scripts.lua_refs += gateway->has_ended ? worker->final_counts.lua_refs : counts.lua_refs;
+    scripts.tasks += gateway->has_ended ? worker->final_counts.tasks : counts.tasks;
+    scripts.lua_bytes += counts.lua_bytes;
+    if (worker->longest_stall_ns > longest_stall_ns) longest_stall_ns = worker->longest_stall_ns;
+  }
+  hub_counts hub = {0};
+  if (gateway->hub != NULL) hub = hub_count(gateway->hub);
+  printf(
+      "counters {\"connections\":%llu,\"http\":%llu,\"requests\":%llu,\"messages\":%llu,"
+      "\"blocks\":%llu,\"topics\":%llu,\"subscriptions\":%llu,\"tasks\":%llu,\"lua_refs\":%llu,"
+      "\"lua_bytes\":%llu,\"hub_topics\":%llu,\"history_messages\":%llu,\"history_bytes\":%llu,"
+      "\"releases\":%llu,\"longest_stall_us\":%llu}\n",
+      (unsigned long long)conns, (unsigned long long)https, (unsigned long long)requests,
+      (unsigned long long)message_count(), (unsigned long long)blocks, (unsigned long long)topics,
+      (unsigned long long)subscriptions, (unsigned long long)scripts.tasks,
+      (unsigned long long)scripts.lua_refs, (unsigned long long)scripts.lua_bytes,
+      (unsigned long long)hub.topics, (unsigned long long)hub.history_messages,
+      (unsigned long long)hub.history_bytes, (unsigned long long)hub.releases,
+      (unsigned long long)longest_stall_ns / 1000);
+}
+
+void control_run(struct gateway *gateway, slice line) {
+  slice rest = line;
+  slice command = slice_split(&rest, ' ');
+  if (slice_is_equal(command, SLICE("freeze"))) {
+    clock_freeze();
+    printf("frozen\n");
+  } else if (slice_is_equal(command, SLICE("advance"))) {
+    advance(gateway, rest);
+  } else if (slice_is_equal(command, SLICE("counters"))) {
+    /* The workers are asked to be at the end of a turn: their numbers are then of one piece. */
+    for_all(gateway, worker_post_advance);
+    control_print_counters(gateway);
+  } else if (slice_is_equal(command, SLICE("collect"))) {
+    for_all(gateway, worker_post_collect);
+    printf("collected\n");
+  } else {
+    printf("unknown command\n");
+  }
+  fflush(stdout);
+}

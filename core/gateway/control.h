@@ -1,0 +1,21 @@
+/* Commands of a test on standard input, one a line, each answered by one line on standard output:
+ *
+ *   freeze             -> frozen: time stands still but for advance
+ *   advance <seconds>  -> advanced <seconds>: moved, in steps, all that was due has been done
+ *   counters           -> counters {json}
+ *   collect            -> collected: a full collection of every worker's script state
+ *
+ * Only with --test. */
+#ifndef PERIGEE_GATEWAY_CONTROL_H
+#define PERIGEE_GATEWAY_CONTROL_H
+
+#include "base/slice.h"
+
+struct gateway;
+
+/* Carries out one line and prints its answer. On the main thread; waits for the workers. */
+void control_run(struct gateway *gateway, slice line);
+/* Prints the counters. */
+void control_print_counters(struct gateway *gateway);
+
+#endif

@@ -1,0 +1,427 @@
+#include "gateway/gateway.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "gateway/control.h"
+#include "gateway/gateway_internal.h"
+
+enum {
+  SWEEP_EVERY_MS = 1000,
+  MARKS_MAX = 100000,     /* trim marks of forgotten topics: some 10 MiB */
+  SPARE_DESCRIPTORS = 64, /* for files, listeners and libraries, beside connections */
+};
+
+/* --- what is shared --- */
+
+const struct config *gateway_config(const struct gateway *gateway) {
+  return gateway->config;
+}
+
+struct hub *gateway_hub(struct gateway *gateway) {
+  return gateway->hub;
+}
+
+struct shared_store *gateway_shared(struct gateway *gateway) {
+  return gateway->shared;
+}
+
+uint64_t gateway_started_ms(const struct gateway *gateway) {
+  return gateway->started_ms;
+}
+
+uint64_t gateway_next_id(struct gateway *gateway) {
+  return atomic_fetch_add_explicit(&gateway->next_id, 1, memory_order_relaxed);
+}
+
+struct address *gateway_enter(struct gateway *gateway, slice address, bool *is_welcome) {
+  return addresses_enter(&gateway->addresses, address, is_welcome);
+}
+
+void gateway_leave(struct gateway *gateway, struct address *address) {
+  if (address != NULL) addresses_leave(&gateway->addresses, address);
+}
+
+slice gateway_address_text(const struct address *address) {
+  return address_text(address);
+}
+
+/* --- secrets --- */
+
+enum { SECRET_RANDOM_BYTES = 32 };
+
+struct secret {
+  struct map_entry entry;
+  char *name;
+  char *value;
+  bool is_made;
+};
+
+static struct secret *secret_new(slice name) {
+  struct secret *secret = mem_alloc_zero(sizeof *secret);
+  secret->name = mem_copy(name);
+  const char *given = getenv(secret->name);
+  if (given != NULL && given[0] != '\0') {
+    secret->value = mem_copy(slice_of_string(given));
+    return secret;
+  }
+  unsigned char bytes[SECRET_RANDOM_BYTES];
+  random_fill(bytes, sizeof bytes);
+  secret->value = mem_alloc(2 * sizeof bytes + 1);
+  for (size_t i = 0; i < sizeof bytes; i++) snprintf(secret->value + 2 * i, 3, "%02x", bytes[i]);
+  secret->is_made = true;
+  return secret;
+}
+
+slice gateway_secret(struct gateway *gateway, slice name, bool *is_made) {
+  pthread_mutex_lock(&gateway->lock);
+  struct map_entry *entry = map_find(&gateway->secrets, name);
+  struct secret *secret;
+  if (entry != NULL) {
+    secret = MAP_OWNER(entry, struct secret, entry);
+  } else {
+    secret = secret_new(name);
+    map_insert(&gateway->secrets, &secret->entry, slice_of(secret->name, name.len));
+  }
+  pthread_mutex_unlock(&gateway->lock);
+  *is_made = secret->is_made;
+  return slice_of_string(secret->value);
+}
+
+static void free_secrets(struct gateway *gateway) {
+  struct map_entry *entry = map_next(&gateway->secrets, NULL);
+  while (entry != NULL) {
+    struct secret *secret = MAP_OWNER(entry, struct secret, entry);
+    entry = map_next(&gateway->secrets, entry);
+    mem_free(secret->name);
+    mem_free(secret->value);
+    mem_free(secret);
+  }
+  map_deinit(&gateway->secrets);
+}
+
+/* --- waiting for each other --- */
+
+static void wait_until(struct gateway *gateway, const size_t *count, size_t wanted) {
+  while (*count < wanted) pthread_cond_wait(&gateway->changed, &gateway->lock);
+}
+
+bool gateway_worker_loaded(struct gateway *gateway, bool is_loaded) {
+  pthread_mutex_lock(&gateway->lock);
+  gateway->loaded_count++;
+  if (!is_loaded) gateway->failed_count++;
+  pthread_cond_broadcast(&gateway->changed);
+  while (!gateway->has_verdict) pthread_cond_wait(&gateway->changed, &gateway->lock);
+  bool may_go_on = gateway->may_go_on;
+  pthread_mutex_unlock(&gateway->lock);
+  return may_go_on;
+}
+
+void gateway_worker_ready(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  gateway->ready_count++;
+  pthread_cond_broadcast(&gateway->changed);
+  wait_until(gateway, &gateway->ready_count, gateway->worker_count);
+  pthread_mutex_unlock(&gateway->lock);
+}
+
+void gateway_worker_ended(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  gateway->ended_count++;
+  pthread_cond_broadcast(&gateway->changed);
+  pthread_mutex_unlock(&gateway->lock);
+  uv_async_send(&gateway->ended);
+}
+
+void gateway_acknowledge(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  gateway->acknowledged_count++;
+  pthread_cond_broadcast(&gateway->changed);
+  pthread_mutex_unlock(&gateway->lock);
+}
+
+void gateway_expect_acknowledgements(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  gateway->acknowledged_count = 0;
+  pthread_mutex_unlock(&gateway->lock);
+}
+
+void gateway_wait_for_acknowledgements(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  wait_until(gateway, &gateway->acknowledged_count, gateway->worker_count);
+  pthread_mutex_unlock(&gateway->lock);
+}
+
+/* --- start --- */
+
+static bool add_listener(struct gateway *gateway, const char *where, size_t sockets) {
+  char error[512];
+  listener_address *address = &gateway->listeners[gateway->listener_count];
+  unsigned user_timeout_s = (unsigned)gateway->config->limits.user_timeout;
+  if (listener_bind(where, sockets, user_timeout_s, address, error, sizeof error) < 0) {
+    fprintf(stderr, "perigee: %s\n", error);
+    return false;
+  }
+  gateway->listener_count++;
+  return true;
+}
+
+static bool bind_listeners(struct gateway *gateway) {
+  const struct config *config = gateway->config;
+  gateway->listeners =
+      mem_alloc_zero((CONFIG_LISTENS + CONFIG_WORKERS_MAX) * sizeof *gateway->listeners);
+  if (config->listen_count == 0) {
+    if (!add_listener(gateway, "127.0.0.1:3000", gateway->worker_count)) return false;
+    if (listener_has_ipv6() && !add_listener(gateway, "[::1]:3000", gateway->worker_count)) {
+      return false;
+    }
+  }
+  for (size_t i = 0; i < config->listen_count; i++) {
+    if (!add_listener(gateway, config->listens[i], gateway->worker_count)) return false;
+  }
+  if (!config->is_test) return true;
+  gateway->test_listener_count = gateway->worker_count;
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    if (!add_listener(gateway, "127.0.0.1:0", 1)) return false;
+  }
+  return true;
+}
+
+/* The sockets of one worker: its share of each listener, and in test mode its own. */
+static size_t take_sockets(struct gateway *gateway, size_t worker, int *sockets) {
+  size_t ordinary = gateway->listener_count - gateway->test_listener_count;
+  size_t count = 0;
+  for (size_t i = 0; i < ordinary; i++) {
+    sockets[count++] = gateway->listeners[i].sockets[worker];
+    gateway->listeners[i].sockets[worker] = -1;
+  }
+  if (gateway->test_listener_count > 0) {
+    sockets[count++] = gateway->listeners[ordinary + worker].sockets[0];
+    gateway->listeners[ordinary + worker].sockets[0] = -1;
+  }
+  return count;
+}
+
+static void start_workers(struct gateway *gateway) {
+  gateway->workers = mem_alloc_zero(gateway->worker_count * sizeof *gateway->workers);
+  int sockets[CONFIG_LISTENS + 2];
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    size_t count = take_sockets(gateway, i, sockets);
+    worker_start(&gateway->workers[i], gateway, i, gateway->hooks, sockets, count);
+  }
+}
+
+/* Waits for all scripts; says what is wrong with the first that failed. */
+static bool judge_loads(struct gateway *gateway) {
+  pthread_mutex_lock(&gateway->lock);
+  wait_until(gateway, &gateway->loaded_count, gateway->worker_count);
+  bool is_good = gateway->failed_count == 0;
+  pthread_mutex_unlock(&gateway->lock);
+  for (size_t i = 0; !is_good && i < gateway->worker_count; i++) {
+    slice error = buf_peek(&gateway->workers[i].load_error);
+    if (error.len == 0) continue;
+    fprintf(stderr, "perigee: %.*s\n", (int)error.len, error.data);
+    break;
+  }
+  if (is_good) {
+    hub_set_policies(gateway->hub, gateway->hooks->take_policies(&gateway->workers[0]));
+    gateway->started_ms = clock_now_ms();
+  }
+  pthread_mutex_lock(&gateway->lock);
+  gateway->may_go_on = is_good;
+  gateway->has_verdict = true;
+  pthread_cond_broadcast(&gateway->changed);
+  if (is_good) wait_until(gateway, &gateway->ready_count, gateway->worker_count);
+  pthread_mutex_unlock(&gateway->lock);
+  return is_good;
+}
+
+static void say_listening(const struct gateway *gateway) {
+  size_t ordinary = gateway->listener_count - gateway->test_listener_count;
+  for (size_t i = 0; i < ordinary; i++) printf("listening on %s\n", gateway->listeners[i].name);
+  for (size_t i = ordinary; i < gateway->listener_count; i++) {
+    printf("worker %zu listening on %s\n", i - ordinary + 1, gateway->listeners[i].name);
+  }
+  fflush(stdout);
+}
+
+/* --- the main thread's loop --- */
+
+static void on_signal(uv_signal_t *signal, int number) {
+  struct gateway *gateway = signal->data;
+  if (gateway->is_stopping) {
+    /* Asked twice: whoever asks does not want to wait. */
+    _exit(128 + number);
+  }
+  gateway->is_stopping = true;
+  log_info("stopping");
+  for (size_t i = 0; i < gateway->worker_count; i++) worker_post_stop(&gateway->workers[i]);
+}
+
+static void on_sweep(uv_timer_t *timer) {
+  struct gateway *gateway = timer->data;
+  hub_sweep(gateway->hub);
+  shared_sweep(gateway->shared);
+}
+
+static void on_ended(uv_async_t *async) {
+  struct gateway *gateway = async->data;
+  pthread_mutex_lock(&gateway->lock);
+  bool have_all = gateway->ended_count == gateway->worker_count;
+  pthread_mutex_unlock(&gateway->lock);
+  if (have_all) uv_stop(&gateway->loop);
+}
+
+static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
+  struct gateway *gateway = handle->data;
+  (void)suggested;
+  *out = uv_buf_init(buf_reserve(&gateway->input_line, 4096), 4096);
+}
+
+static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer) {
+  struct gateway *gateway = stream->data;
+  struct buf *line = &gateway->input_line;
+  (void)buffer;
+  if (len < 0) {
+    uv_read_stop(stream);
+    return;
+  }
+  line->len += (size_t)len;
+  const char *end;
+  while (line->len > 0 && (end = memchr(line->data, '\n', line->len)) != NULL) {
+    size_t line_len = (size_t)(end - line->data);
+    if (!gateway->is_stopping) control_run(gateway, slice_of(line->data, line_len));
+    buf_drop(line, line_len + 1);
+  }
+}
+
+static void open_loop(struct gateway *gateway) {
+  static const int numbers[] = {SIGINT, SIGTERM};
+  REQUIRE(uv_loop_init(&gateway->loop) == 0);
+  for (size_t i = 0; i < 2; i++) {
+    uv_signal_init(&gateway->loop, &gateway->signals[i]);
+    gateway->signals[i].data = gateway;
+    uv_signal_start(&gateway->signals[i], on_signal, numbers[i]);
+  }
+  uv_timer_init(&gateway->loop, &gateway->sweep_timer);
+  gateway->sweep_timer.data = gateway;
+  uv_timer_start(&gateway->sweep_timer, on_sweep, SWEEP_EVERY_MS, SWEEP_EVERY_MS);
+  uv_async_init(&gateway->loop, &gateway->ended, on_ended);
+  gateway->ended.data = gateway;
+  buf_init(&gateway->input_line, 64 * 1024);
+}
+
+static void read_commands(struct gateway *gateway) {
+  uv_pipe_init(&gateway->loop, &gateway->input, 0);
+  gateway->input.data = gateway;
+  gateway->has_input = true;
+  if (uv_pipe_open(&gateway->input, STDIN_FILENO) == 0) {
+    uv_read_start((uv_stream_t *)&gateway->input, on_input_alloc, on_input);
+  }
+}
+
+static void close_handle(uv_handle_t *handle, void *context) {
+  (void)context;
+  if (!uv_is_closing(handle)) uv_close(handle, NULL);
+}
+
+static void close_loop(struct gateway *gateway) {
+  uv_walk(&gateway->loop, close_handle, NULL);
+  uv_run(&gateway->loop, UV_RUN_DEFAULT);
+  REQUIRE(uv_loop_close(&gateway->loop) == 0);
+  buf_deinit(&gateway->input_line);
+}
+
+/* --- life --- */
+
+/* As many descriptors as the system allows; connections stay below it. */
+static void raise_descriptors(struct config *config) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+  getrlimit(RLIMIT_NOFILE, &limit);
+  uint64_t spare = SPARE_DESCRIPTORS + 16 * config->workers;
+  if (limit.rlim_cur != RLIM_INFINITY && config->limits.connections + spare > limit.rlim_cur) {
+    config->limits.connections = limit.rlim_cur > 2 * spare ? limit.rlim_cur - spare : spare;
+  }
+}
+
+static struct gateway *gateway_new(const struct config *config, const struct hooks *hooks) {
+  struct gateway *gateway = mem_alloc_zero(sizeof *gateway);
+  const struct limits *limits = &config->limits;
+  gateway->config = config;
+  gateway->hooks = hooks;
+  gateway->worker_count = config->workers;
+  hub_options options = {.worker_count = config->workers,
+                         .max_topics = limits->topics,
+                         .max_history_bytes = limits->history_bytes,
+                         .max_inbox_entries = limits->inbox_entries,
+                         .max_inbox_bytes = limits->inbox_bytes,
+                         .max_marks = MARKS_MAX};
+  gateway->hub = hub_new(&options);
+  gateway->shared = shared_store_new(limits->shared_bytes);
+  addresses_init(&gateway->addresses, limits->connections, limits->connections_per_address);
+  atomic_init(&gateway->next_id, 1);
+  pthread_mutex_init(&gateway->lock, NULL);
+  pthread_cond_init(&gateway->changed, NULL);
+  map_init(&gateway->secrets);
+  return gateway;
+}
+
+static void gateway_free(struct gateway *gateway) {
+  for (size_t i = 0; i < gateway->listener_count; i++) listener_close(&gateway->listeners[i]);
+  mem_free(gateway->listeners);
+  for (size_t i = 0; gateway->workers != NULL && i < gateway->worker_count; i++) {
+    buf_deinit(&gateway->workers[i].load_error);
+  }
+  mem_free(gateway->workers);
+  free_secrets(gateway);
+  addresses_deinit(&gateway->addresses);
+  pthread_cond_destroy(&gateway->changed);
+  pthread_mutex_destroy(&gateway->lock);
+  mem_free(gateway);
+}
+
+/* From the first thread to the last. */
+static int serve(struct gateway *gateway) {
+  open_loop(gateway);
+  start_workers(gateway);
+  bool is_good = judge_loads(gateway);
+  if (is_good) {
+    say_listening(gateway);
+    if (gateway->config->is_test) read_commands(gateway);
+    uv_run(&gateway->loop, UV_RUN_DEFAULT);
+  }
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    pthread_join(gateway->workers[i].thread, NULL);
+  }
+  gateway->has_ended = true;
+  close_loop(gateway);
+  return is_good ? 0 : 1;
+}
+
+int gateway_run(const struct config *given, const struct hooks *hooks) {
+  struct config config = *given;
+  raise_descriptors(&config);
+  struct gateway *gateway = gateway_new(&config, hooks);
+  int code = bind_listeners(gateway) ? serve(gateway) : 1;
+  /* Histories first: they hold messages, which the counters count. */
+  hub_free(gateway->hub);
+  gateway->hub = NULL;
+  shared_store_free(gateway->shared);
+  if (config.is_test && gateway->has_ended) {
+    control_print_counters(gateway);
+    fflush(stdout);
+  }
+  gateway_free(gateway);
+  return code;
+}

@@ -1,0 +1,58 @@
+/* The process's struct, for gateway.c, which starts and stops it, and control.c, which serves
+ * tests. */
+#ifndef PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
+#define PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "base/buf.h"
+#include "base/map.h"
+#include "gateway/addresses.h"
+#include "gateway/gateway.h"
+#include "net/listener.h"
+
+struct gateway {
+  const struct config *config;
+  const struct hooks *hooks;
+  struct hub *hub;
+  struct shared_store *shared;
+  struct addresses addresses;
+  struct worker *workers;
+  size_t worker_count;
+  listener_address *listeners; /* the ordinary ones, then in test mode one per worker */
+  size_t listener_count;
+  size_t test_listener_count;
+  uint64_t started_ms;
+  _Atomic uint64_t next_id;
+
+  /* Where workers and main thread wait for each other. */
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  size_t loaded_count;
+  size_t failed_count;
+  size_t ready_count;
+  size_t ended_count;
+  size_t acknowledged_count;
+  bool may_go_on;
+  bool has_verdict; /* may_go_on is decided */
+
+  struct map secrets; /* under lock */
+
+  /* The main thread's loop. */
+  uv_loop_t loop;
+  uv_signal_t signals[2];
+  uv_timer_t sweep_timer;
+  uv_async_t ended;
+  uv_pipe_t input;
+  struct buf input_line;
+  bool has_input;
+  bool is_stopping;
+  bool has_ended; /* the workers' threads are joined */
+};
+
+void gateway_expect_acknowledgements(struct gateway *gateway);
+void gateway_wait_for_acknowledgements(struct gateway *gateway);
+
+#endif

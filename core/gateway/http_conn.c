@@ -1,0 +1,335 @@
+#include "gateway/http_conn.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/url.h"
+#include "codec/http1.h"
+#include "codec/http1_response.h"
+#include "gateway/gateway.h"
+#include "gateway/http_answer.h"
+#include "gateway/http_conn_internal.h"
+#include "gateway/worker.h"
+
+/* What a linger reads and throws away at most: enough for a form that was refused. */
+enum { LINGER_BYTES = 1024 * 1024 };
+
+/* Answers with files that wait to be written before more requests are read: each has one open. */
+enum { UNWRITTEN_ANSWERS = 64 };
+
+/* --- time --- */
+
+static void set_timer(struct http_conn *http, uint64_t seconds) {
+  timer_start(&http->worker->timers, &http->timer, clock_now_ms() + seconds * 1000);
+}
+
+void http_conn_start_body_timer(struct http_conn *http) {
+  set_timer(http, http->worker->limits->body_timeout);
+}
+
+void http_conn_await(struct http_conn *http) {
+  if (http->state == HTTP_WAITING) set_timer(http, http->worker->limits->keep_alive_timeout);
+  http_conn_go_on(http);
+}
+
+static void on_timer(struct timer *timer) {
+  struct http_conn *http = CONTAINER_OF(timer, struct http_conn, timer);
+  if (http->state == HTTP_READING_HEAD || http->state == HTTP_READING_BODY) {
+    http_conn_fail(
+        http, 408,
+        http->state == HTTP_READING_HEAD ? "the headers took too long" : "the body took too long");
+    return;
+  }
+  http_conn_close(http);
+}
+
+/* --- life --- */
+
+static const struct stream_events stream_events;
+static const struct outbox_events outbox_events;
+
+static struct http_conn *http_conn_new(struct worker *worker) {
+  struct http_conn *http = mem_alloc_zero(sizeof *http);
+  const struct limits *limits = worker->limits;
+  http->worker = worker;
+  http->exchange.ops = &http_exchange_ops;
+  http->exchange.worker = worker;
+  http1_limits decoder_limits = {(uint32_t)limits->header_bytes, (uint32_t)limits->url_bytes,
+                                 (uint32_t)limits->headers, limits->body_bytes};
+  http1_decoder_init(&http->decoder, &decoder_limits);
+  buf_init(&http->pending, 0);
+  timer_init(&http->timer, on_timer);
+  list_insert(&worker->https, &http->all);
+  worker->http_count++;
+  return http;
+}
+
+/* Nothing of the stream is left to it: freed when the turn ends. */
+void http_conn_retire(struct http_conn *http) {
+  http->state = HTTP_RETIRED;
+  http->stream = NULL;
+  worker_forget_dirty(http->worker, &http->outbox);
+  outbox_deinit(&http->outbox);
+  timer_stop(&http->worker->timers, &http->timer);
+  list_remove(&http->all);
+  list_insert(&http->worker->swept_https, &http->all);
+  http->worker->http_count--;
+}
+
+void http_conn_sweep(struct worker *worker) {
+  struct list *link;
+  while ((link = list_peek(&worker->swept_https)) != NULL) {
+    struct http_conn *http = LIST_OWNER(link, struct http_conn, all);
+    REQUIRE(!http->has_exchange);
+    list_remove(link);
+    http1_decoder_deinit(&http->decoder);
+    buf_deinit(&http->pending);
+    mem_free(http);
+  }
+}
+
+void http_conn_close(struct http_conn *http) {
+  if (http->state == HTTP_CLOSING || http->state == HTTP_RETIRED) return;
+  http->state = HTTP_CLOSING;
+  timer_stop(&http->worker->timers, &http->timer);
+  stream_close(http->stream, false);
+}
+
+static void on_closed(void *owner) {
+  struct http_conn *http = owner;
+  http->state = HTTP_CLOSING;
+  gateway_leave(http->worker->gateway, http->address);
+  if (http->has_exchange) http_exchange_cancel(http);
+  http_conn_retire(http);
+}
+
+void http_conn_accept(struct worker *worker, uv_stream_t *listener) {
+  struct http_conn *http = http_conn_new(worker);
+  int error;
+  http->stream = stream_accept(listener, &stream_events, http, &error);
+  outbox_init(&http->outbox, &outbox_events, http->stream);
+  if (http->stream == NULL) {
+    log_debug("cannot accept a connection: %s", uv_strerror(error));
+    http_conn_retire(http);
+    return;
+  }
+  char text[STREAM_ADDRESS_BYTES];
+  size_t len = stream_remote_address(http->stream, text);
+  bool is_welcome;
+  http->address = gateway_enter(worker->gateway, slice_of(text, len), &is_welcome);
+  http->http_minor = 1;
+  http->state = HTTP_READING_HEAD;
+  set_timer(http, worker->limits->header_timeout);
+  if (is_welcome) {
+    stream_set_reading(http->stream, true);
+  } else {
+    http_conn_fail(http, 503, "too many connections");
+  }
+}
+
+void http_conn_stop_all(struct worker *worker, bool at_once) {
+  struct list *next;
+  for (struct list *link = worker->https.next; link != &worker->https; link = next) {
+    struct http_conn *http = LIST_OWNER(link, struct http_conn, all);
+    next = link->next;
+    http->is_last = true;
+    if (at_once ||
+        (!http->has_exchange && outbox_is_empty(&http->outbox) && http->state != HTTP_LINGERING)) {
+      http_conn_close(http);
+    }
+  }
+}
+
+/* --- the end of an answer --- */
+
+static void linger(struct http_conn *http) {
+  http->state = HTTP_LINGERING;
+  stream_shutdown(http->stream);
+  stream_set_reading(http->stream, true);
+  set_timer(http, http->worker->limits->linger_timeout);
+}
+
+static void on_flushed(struct outbox *outbox) {
+  struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
+  if (http->state != HTTP_FINISHING) {
+    if (http->pending.len > 0 || http->has_ended) http_conn_go_on(http);
+    return;
+  }
+  if (http->has_ended || http->is_cut) {
+    http_conn_close(http);
+  } else {
+    linger(http);
+  }
+}
+
+static void on_broken(struct outbox *outbox, int error) {
+  struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
+  (void)error;
+  http_conn_close(http);
+}
+
+static const struct outbox_events outbox_events = {on_flushed, on_broken};
+
+void http_conn_finish(struct http_conn *http) {
+  http->state = HTTP_FINISHING;
+  timer_stop(&http->worker->timers, &http->timer);
+  worker_mark_dirty(http->worker, &http->outbox);
+}
+
+void http_conn_fail(struct http_conn *http, int status, const char *reason) {
+  log_debug("%d for %.*s: %s", status, (int)gateway_address_text(http->address).len,
+            gateway_address_text(http->address).data, reason);
+  if (http->has_exchange) http_exchange_cancel(http);
+  http->is_last = true;
+  http_answer_plain(http, status, reason);
+  http_conn_finish(http);
+}
+
+/* --- reading --- */
+
+/* Keeps what a client sends ahead while a handler is under way. */
+static void keep_pending(struct http_conn *http, slice rest) {
+  buf_append(&http->pending, rest);
+  if (http->pending.len > http->worker->limits->header_bytes && http->stream != NULL) {
+    http->is_paused = true;
+    stream_set_reading(http->stream, false);
+  }
+}
+
+static void on_head(struct http_conn *http) {
+  http->state = HTTP_READING_BODY;
+  http->http_minor = http->decoder.head.http_minor;
+  http->is_head = http->decoder.head.method == HTTP1_METHOD_HEAD;
+  http_conn_start_body_timer(http);
+  http_exchange_begin(http);
+  if (http->is_asking) timer_stop(&http->worker->timers, &http->timer);
+}
+
+static void on_body(struct http_conn *http, slice piece) {
+  buf_append(request_body_buf(http->exchange.request), piece);
+}
+
+static void on_request(struct http_conn *http) {
+  timer_stop(&http->worker->timers, &http->timer);
+  http->state = HTTP_ANSWERING;
+  http_exchange_run(http);
+}
+
+/* Whether more input may be decoded now: not while somebody is asked, not when the stream has
+ * gone elsewhere, and not for a client that pipelines requests and reads no answers. */
+static bool can_decode(const struct http_conn *http) {
+  return http->state <= HTTP_READING_BODY && !http->is_asking &&
+         outbox_bytes(&http->outbox) <= http->worker->limits->outbox_soft_bytes &&
+         http->outbox.count < UNWRITTEN_ANSWERS;
+}
+
+/* Decodes as far as it goes; returns what is left. */
+static slice decode(struct http_conn *http, slice in) {
+  while (can_decode(http)) {
+    if (http->state == HTTP_WAITING) {
+      if (in.len == 0) break;
+      http->state = HTTP_READING_HEAD;
+      http->is_head = false;
+      set_timer(http, http->worker->limits->header_timeout);
+    }
+    size_t consumed;
+    slice piece;
+    http1_result result = http1_decode(&http->decoder, in, &consumed, &piece);
+    in = slice_skip(in, consumed);
+    switch (result) {
+      case HTTP1_HEAD:
+        on_head(http);
+        break;
+      case HTTP1_BODY:
+        on_body(http, piece);
+        break;
+      case HTTP1_DONE:
+        on_request(http);
+        break;
+      case HTTP1_ERROR:
+        http_conn_fail(http, http->decoder.fault.status, http->decoder.fault.reason);
+        break;
+      case HTTP1_PARTIAL:
+        if (http->state == HTTP_READING_HEAD && http1_decoder_is_idle(&http->decoder) &&
+            http->has_answered) {
+          http->state = HTTP_WAITING;
+          set_timer(http, http->worker->limits->keep_alive_timeout);
+        }
+        return in;
+    }
+  }
+  return in;
+}
+
+void http_conn_feed(struct http_conn *http, char *data, size_t len) {
+  slice rest = decode(http, slice_of(data, len));
+  if (http->upgraded != NULL) {
+    struct conn *conn = http->upgraded;
+    http->upgraded = NULL;
+    http_upgrade_feed(conn, data + (len - rest.len), rest.len);
+  } else if (rest.len > 0 && http->state <= HTTP_ANSWERING) {
+    keep_pending(http, rest);
+  }
+}
+
+void http_conn_go_on(struct http_conn *http) {
+  if (http->is_feeding || (!can_decode(http) && http->upgraded == NULL)) return;
+  http->is_feeding = true;
+  struct buf pending = http->pending;
+  buf_init(&http->pending, 0);
+  http_conn_feed(http, pending.data, pending.len);
+  buf_deinit(&pending);
+  http->is_feeding = false;
+  if (http->state == HTTP_RETIRED) return;
+  if (http->is_paused && http->pending.len == 0 && http->stream != NULL) {
+    http->is_paused = false;
+    stream_set_reading(http->stream, true);
+  }
+  if (http->has_ended && http->state <= HTTP_READING_BODY && !http->is_asking) {
+    http_conn_finish(http);
+  }
+}
+
+static void on_read(void *owner, char *data, size_t len) {
+  struct http_conn *http = owner;
+  struct worker *worker = http->worker;
+  if (http->state == HTTP_LINGERING) {
+    http->lingered_bytes += len;
+    if (http->lingered_bytes > LINGER_BYTES) http_conn_close(http);
+  } else if (http->pending.len > 0 ? http->state <= HTTP_ANSWERING
+                                   : http->state == HTTP_ANSWERING || http->is_asking) {
+    keep_pending(http, slice_of(data, len));
+  } else if (http->state <= HTTP_READING_BODY) {
+    http->is_feeding = true;
+    http_conn_feed(http, data, len);
+    http->is_feeding = false;
+  }
+  worker_after_event(worker);
+}
+
+/* The peer sends no more. What it asked for is still answered; a broken stream takes nothing. */
+static void on_end(void *owner, int error) {
+  struct http_conn *http = owner;
+  struct worker *worker = http->worker;
+  http->has_ended = true;
+  if (error < 0 || http->state == HTTP_LINGERING) {
+    http_conn_close(http);
+  } else if (http->pending.len == 0 && http->state != HTTP_ANSWERING && !http->is_asking) {
+    /* Between two requests, or in the middle of one that will never be whole. */
+    if (outbox_is_empty(&http->outbox)) {
+      http_conn_close(http);
+    } else {
+      http_conn_finish(http);
+    }
+  }
+  worker_after_event(worker);
+}
+
+static void on_writable(void *owner, int error) {
+  struct http_conn *http = owner;
+  struct worker *worker = http->worker;
+  outbox_on_writable(&http->outbox, error);
+  worker_after_event(worker);
+}
+
+static const struct stream_events stream_events = {on_read, on_end, on_writable, on_closed};

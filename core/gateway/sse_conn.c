@@ -1,0 +1,202 @@
+#include "gateway/sse_conn.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "codec/http1_response.h"
+#include "codec/sse.h"
+#include "codec/ws_frame.h"
+#include "gateway/conn.h"
+#include "gateway/worker.h"
+
+struct sse_conn {
+  struct conn conn; /* first: conn_new allocates the whole. last_heard_ms: when it last wrote */
+  bool has_shut_down;
+  bool has_ended; /* the reader is gone */
+};
+
+static struct sse_conn *sse_of(struct conn *conn) {
+  return CONTAINER_OF(conn, struct sse_conn, conn);
+}
+
+/* Queues one event of this connection alone; false for one that cannot be encoded. */
+static bool push_event(struct conn *conn, const sse_event *event) {
+  size_t event_len = sse_encoded_size(event);
+  if (event_len == 0 || conn->stream == NULL) return false;
+  sse_extent extent = sse_chunk_extent(event_len);
+  size_t len = conn->is_unframed ? event_len : extent.chunk_len;
+  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, len);
+  char *place = block->data + block->used;
+  if (conn->is_unframed) {
+    sse_encode(event, place);
+  } else {
+    sse_encode_chunk(event, event_len, place);
+  }
+  block_commit(block, len, MARK_PRIVATE, NULL);
+  outbox_push_block(&conn->outbox, block, place, len);
+  conn_mark_dirty(conn);
+  return true;
+}
+
+static void set_timer(struct conn *conn) {
+  uint64_t due_ms = conn->close_due_ms;
+  if (conn_is_open(conn)) {
+    uint64_t every_ms = conn->route->options.ping_every_ms;
+    if (every_ms > 0 && conn->last_heard_ms + every_ms < due_ms) {
+      due_ms = conn->last_heard_ms + every_ms;
+    }
+    if (conn->next_tick_ms < due_ms) due_ms = conn->next_tick_ms;
+  }
+  conn_set_timer(conn, due_ms);
+}
+
+/* Nothing was written for a while: a comment that proxies and the kernel see, and the position up
+ * to which the reader has everything. */
+static void send_idle(struct conn *conn) {
+  topics_refresh(&conn->worker->topics);
+  if (!conn_is_open(conn)) return;
+  char position[WORKER_POSITION_BYTES];
+  sse_event event = {.comment = SLICE("")};
+  /* While on_open has not returned, what is held back is not handed over yet. */
+  if (conn->has_begun && conn->state == CONN_OPEN) {
+    size_t len = worker_format_position(conn->worker, &conn->worker->topics.position, position);
+    event.id = slice_of(position, len);
+  }
+  push_event(conn, &event);
+}
+
+static void on_timer(struct conn *conn, uint64_t now_ms) {
+  if (now_ms >= conn->close_due_ms) {
+    conn->close_due_ms = UINT64_MAX;
+    if (conn->stream != NULL) stream_close(conn->stream, false);
+    return;
+  }
+  if (conn_is_open(conn)) {
+    conn_run_ticks(conn, now_ms);
+    uint64_t every_ms = conn->route->options.ping_every_ms;
+    if (every_ms > 0 && now_ms >= conn->last_heard_ms + every_ms) {
+      conn->last_heard_ms = now_ms;
+      send_idle(conn);
+    }
+  }
+  set_timer(conn);
+}
+
+static void finish(struct conn *conn) {
+  struct sse_conn *sse = sse_of(conn);
+  if (sse->has_shut_down || conn->stream == NULL || !outbox_is_empty(&conn->outbox)) return;
+  sse->has_shut_down = true;
+  stream_shutdown(conn->stream);
+  conn->close_due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
+  set_timer(conn);
+}
+
+static void on_flushed(struct conn *conn) {
+  /* The timer is set lazily: it finds out how long ago this was. */
+  conn->last_heard_ms = clock_now_ms();
+  if (!conn_is_open(conn)) finish(conn);
+}
+
+/* The stream ends with its last chunk; whatever code the script gave is for its own on_close. */
+static void close_conn(struct conn *conn, int code, slice reason) {
+  (void)code;
+  (void)reason;
+  if (!conn->is_unframed) {
+    conn_push_bytes(conn, HTTP1_LAST_CHUNK, SLICE(""));
+  } else {
+    conn_mark_dirty(conn);
+  }
+  conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+  set_timer(conn);
+  conn_end_soon(conn); /* no event can come any more */
+}
+
+static conn_result send_message(struct conn *conn, slice data, bool is_binary, slice event_name,
+                                uint64_t retry_ms) {
+  (void)is_binary; /* an event stream carries text: lines of UTF-8 (checked unless binary) */
+  sse_event event = {.data = data.len > 0 ? data : SLICE(""), .retry_ms = (uint32_t)retry_ms};
+  if (event_name.len > 0) event.event = event_name;
+  size_t len = sse_encoded_size(&event);
+  if (len == 0) return CONN_BAD_EVENT;
+  if (!conn_make_room(conn, sse_chunk_extent(len).chunk_len, NULL)) return CONN_TOO_LARGE;
+  push_event(conn, &event);
+  return CONN_OK;
+}
+
+static void send_position(struct conn *conn, const hub_position *position) {
+  char text[WORKER_POSITION_BYTES];
+  size_t len = worker_format_position(conn->worker, position, text);
+  sse_event event = {.id = slice_of(text, len)};
+  push_event(conn, &event);
+}
+
+static void on_read(void *owner, char *data, size_t len) {
+  (void)owner; /* A reader has nothing to say on this connection any more. */
+  (void)data;
+  (void)len;
+}
+
+static void on_end(void *owner, int error) {
+  struct sse_conn *sse = owner;
+  struct conn *conn = &sse->conn;
+  struct worker *worker = conn->worker;
+  conn_retain(conn);
+  sse->has_ended = true;
+  conn_note_close(conn, error < 0 ? WS_CLOSE_ABNORMAL : WS_CLOSE_NO_CODE, SLICE(""));
+  if (conn->state < CONN_CLOSING) conn->state = CONN_CLOSING;
+  conn_end(conn);
+  if (conn->stream != NULL) stream_close(conn->stream, false);
+  conn_release(conn);
+  worker_after_event(worker);
+}
+
+static void on_writable(void *owner, int error) {
+  struct sse_conn *sse = owner;
+  outbox_on_writable(&sse->conn.outbox, error);
+  worker_after_event(sse->conn.worker);
+}
+
+static void on_closed(void *owner) {
+  struct sse_conn *sse = owner;
+  conn_detach_stream(&sse->conn);
+}
+
+static const struct stream_events stream_events = {on_read, on_end, on_writable, on_closed};
+
+static void on_ready(struct conn *conn) {
+  (void)conn; /* nothing is ever read */
+}
+
+static void deinit(struct conn *conn) {
+  (void)conn;
+}
+
+static const struct conn_ops ops = {
+    .transport = "sse",
+    .send = send_message,
+    .close = close_conn,
+    .on_timer = on_timer,
+    .on_flushed = on_flushed,
+    .on_ready = on_ready,
+    .send_position = send_position,
+    .deinit = deinit,
+    .encoding = ENCODING_SSE,
+    .replay_encoding = ENCODING_SSE_BARE,
+};
+
+struct conn *sse_conn_open(struct worker *worker, struct stream *stream, struct address *address,
+                           struct request *request, slice head, bool is_unframed) {
+  const struct route *route = request_route(request);
+  struct conn *conn = conn_new(sizeof(struct sse_conn), &ops, worker, stream, request, route);
+  conn->address = address;
+  conn->is_unframed = is_unframed;
+  stream_set_owner(stream, &stream_events, sse_of(conn));
+  conn_push_bytes(conn, head, SLICE(""));
+  if (route->options.retry_ms > 0) {
+    sse_event retry = {.retry_ms = (uint32_t)route->options.retry_ms};
+    push_event(conn, &retry);
+  }
+  stream_set_reading(stream, true);
+  conn_open(conn);
+  set_timer(conn);
+  return conn;
+}

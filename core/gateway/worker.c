@@ -1,0 +1,515 @@
+#include "gateway/worker.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/utf8.h"
+#include "gateway/conn.h"
+#include "gateway/conn_events.h"
+#include "gateway/gateway.h"
+#include "gateway/http_conn.h"
+#include "net/listener.h"
+#include "pubsub/log_memory.h"
+
+enum {
+  TURN_BUDGET_NS = 1000 * 1000,
+  EVENTS_A_FLUSH = 256, /* after so many reads what they caused is flushed ... */
+  EVENTS_A_CHECK = 16,  /* ... or after TURN_BUDGET_NS, looked at every so many */
+  ACCEPTS_A_POLL = 64,  /* so that a rush of new connections does not starve those that are open */
+};
+
+/* One listening socket of this worker. */
+struct listener {
+  union {
+    uv_handle_t handle;
+    uv_stream_t stream;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+  } uv;
+  struct worker *worker;
+  bool is_waiting; /* a connection waits for the next poll */
+};
+
+/* --- positions and publishing --- */
+
+size_t worker_format_position(const struct worker *worker, const hub_position *position,
+                              char out[WORKER_POSITION_BYTES]) {
+  position_part part = {.number = position->heads[0]};
+  memcpy(part.epoch, hub_epoch(worker->topics.hub), sizeof part.epoch);
+  size_t len = position_encode(&part, 1, out);
+  out[len] = '\0';
+  return len;
+}
+
+hub_start worker_parse_since(const struct worker *worker, slice since, hub_from from,
+                             uint64_t from_count) {
+  hub_start start = {.has_since = since.data != NULL, .from = from, .from_count = from_count};
+  if (start.has_since) {
+    start.is_since_known = position_find(since, hub_epoch(worker->topics.hub), &start.since_number);
+  }
+  return start;
+}
+
+static bool is_event_name(slice event) {
+  for (size_t i = 0; i < event.len; i++) {
+    if (event.data[i] == '\r' || event.data[i] == '\n' || event.data[i] == '\0') return false;
+  }
+  return utf8_is_valid(event);
+}
+
+int worker_publish(struct worker *worker, slice topic, slice data, const publish_options *options,
+                   hub_receipt *receipt) {
+  if (!options->is_binary && !utf8_is_valid(data)) return PUBLISH_BAD_UTF8;
+  if (!is_event_name(options->event)) return PUBLISH_BAD_EVENT;
+  unsigned flags = (options->is_binary ? MESSAGE_BINARY : 0u) |
+                   (options->transient ? MESSAGE_TRANSIENT : 0u) |
+                   (options->clear ? MESSAGE_CLEAR : 0u) | (options->is_json ? MESSAGE_JSON : 0u);
+  struct message *message = message_new(options->event, data, flags);
+  message->except_id = options->except_id;
+  message->origin_id = options->origin_id;
+  encoding_prepare(message);
+  int result = (int)hub_publish(worker->topics.hub, worker->index, topic, message, receipt);
+  message_release(message);
+  return result;
+}
+
+int worker_signal(struct worker *worker, slice topic, slice data, bool is_binary,
+                  uint64_t origin_id, hub_receipt *receipt) {
+  if (!is_binary && !utf8_is_valid(data)) return PUBLISH_BAD_UTF8;
+  unsigned flags = MESSAGE_SIGNAL | (is_binary ? MESSAGE_BINARY : 0u);
+  struct message *message = message_new(SLICE(""), data, flags);
+  message->origin_id = origin_id;
+  int result = (int)hub_publish(worker->topics.hub, worker->index, topic, message, receipt);
+  message_release(message);
+  return result;
+}
+
+slice worker_date(struct worker *worker) {
+  uint64_t now_ms = clock_wall_ms();
+  if (now_ms / 1000 != worker->date_second) {
+    worker->date_second = now_ms / 1000;
+    clock_format_http(now_ms, worker->date);
+  }
+  return slice_of_string(worker->date);
+}
+
+/* --- the lists of a turn --- */
+
+void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
+  if (outbox->is_dirty) return;
+  outbox->is_dirty = true;
+  outbox->next_dirty = NULL;
+  if (worker->dirty_last != NULL) {
+    worker->dirty_last->next_dirty = outbox;
+  } else {
+    worker->dirty = outbox;
+  }
+  worker->dirty_last = outbox;
+}
+
+static struct outbox *take_dirty(struct worker *worker) {
+  struct outbox *outbox = worker->dirty;
+  worker->dirty = outbox->next_dirty;
+  if (worker->dirty == NULL) worker->dirty_last = NULL;
+  outbox->is_dirty = false;
+  return outbox;
+}
+
+void worker_forget_dirty(struct worker *worker, struct outbox *outbox) {
+  if (!outbox->is_dirty) return;
+  struct outbox *before = NULL;
+  for (struct outbox *at = worker->dirty; at != outbox; at = at->next_dirty) before = at;
+  if (before != NULL) {
+    before->next_dirty = outbox->next_dirty;
+  } else {
+    worker->dirty = outbox->next_dirty;
+  }
+  if (worker->dirty_last == outbox) worker->dirty_last = before;
+  outbox->is_dirty = false;
+}
+
+void worker_make_runnable(struct worker *worker, struct conn *conn) {
+  if (conn->is_runnable) return;
+  conn->is_runnable = true;
+  conn->next_runnable = NULL;
+  conn_retain(conn);
+  if (worker->runnable_last != NULL) {
+    worker->runnable_last->next_runnable = conn;
+  } else {
+    worker->runnable = conn;
+  }
+  worker->runnable_last = conn;
+}
+
+static void run_runnable(struct worker *worker) {
+  /* Those that are made runnable meanwhile wait for the next round. */
+  struct conn *conn = worker->runnable;
+  worker->runnable = NULL;
+  worker->runnable_last = NULL;
+  while (conn != NULL) {
+    struct conn *next = conn->next_runnable;
+    conn->is_runnable = false;
+    if (conn->is_ending) conn_end(conn);
+    conn_events_pump(conn);
+    conn_release(conn);
+    conn = next;
+  }
+}
+
+static void flush(struct worker *worker, uint64_t deadline_ns) {
+  unsigned flushed = 0;
+  while (worker->dirty != NULL) {
+    outbox_flush(take_dirty(worker));
+    /* A write costs a microsecond or two; the clock is not asked after each. */
+    if (++flushed % 32 == 0 && clock_real_ns() >= deadline_ns) break;
+  }
+}
+
+static void sweep(struct worker *worker) {
+  struct list *link;
+  http_conn_sweep(worker);
+  while ((link = list_peek(&worker->swept)) != NULL) {
+    conn_free(LIST_OWNER(link, struct conn, all));
+  }
+}
+
+void worker_drain(struct worker *worker) {
+  topics_catch_up(&worker->topics);
+}
+
+/* --- the turn --- */
+
+/* Drains, runs, flushes and sweeps until nothing is left or the budget is spent. Returns whether
+ * something is left. */
+static bool run_turn(struct worker *worker) {
+  if (worker->is_in_turn) return false;
+  worker->is_in_turn = true;
+  uint64_t now_ns = clock_real_ns();
+  uint64_t deadline_ns = now_ns + TURN_BUDGET_NS;
+  bool has_left;
+  do {
+    timers_run(&worker->timers, clock_now_ms());
+    has_left = topics_drain(&worker->topics, deadline_ns);
+    run_runnable(worker);
+    flush(worker, deadline_ns);
+    sweep(worker);
+    has_left = has_left || worker->dirty != NULL || worker->runnable != NULL ||
+               topics_has_waiting(&worker->topics) ||
+               timers_next_due_ms(&worker->timers) <= clock_now_ms();
+    now_ns = clock_real_ns();
+  } while (has_left && now_ns < deadline_ns);
+  if (worker->dirty == NULL) {
+    block_writer_recycle(&worker->blocks);
+    worker->encodings = (struct encoding_cache){0};
+  }
+  worker->turn_checked_ns = now_ns;
+  worker->event_count = 0;
+  worker->is_in_turn = false;
+  return has_left;
+}
+
+void worker_after_event(struct worker *worker) {
+  unsigned count = ++worker->event_count;
+  if (count < EVENTS_A_FLUSH &&
+      (count % EVENTS_A_CHECK != 0 || clock_real_ns() - worker->turn_checked_ns < TURN_BUDGET_NS)) {
+    return;
+  }
+  run_turn(worker);
+}
+
+static void on_idle(uv_idle_t *idle) {
+  (void)idle; /* While it is active the poll does not block. */
+}
+
+static void set_idle(struct worker *worker, bool is_active) {
+  if (worker->has_idle == is_active) return;
+  worker->has_idle = is_active;
+  if (is_active) {
+    uv_idle_start(&worker->idle, on_idle);
+  } else {
+    uv_idle_stop(&worker->idle);
+  }
+}
+
+static void on_timer(uv_timer_t *timer) {
+  struct worker *worker = timer->data;
+  worker->timer_due_ms = UINT64_MAX;
+}
+
+/* Bounds the poll by the next timer, and by the end of the drain time. */
+static void bound_poll(struct worker *worker) {
+  uint64_t now_ms = clock_now_ms();
+  uint64_t due_ms = timers_next_due_ms(&worker->timers);
+  if (worker->stage >= WORKER_LEAVING) {
+    uint64_t left_ns = worker->stop_due_ns - clock_real_ns();
+    if ((int64_t)left_ns < 0) left_ns = 0;
+    uint64_t stop_ms = now_ms + left_ns / 1000000 + 1;
+    if (stop_ms < due_ms) due_ms = stop_ms;
+  }
+  if (due_ms == worker->timer_due_ms) return;
+  worker->timer_due_ms = due_ms;
+  if (due_ms == UINT64_MAX) {
+    uv_timer_stop(&worker->timer);
+  } else {
+    uv_update_time(&worker->loop);
+    uv_timer_start(&worker->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
+  }
+}
+
+static void accept_waiting(struct worker *worker) {
+  worker->accept_count = 0;
+  for (size_t i = 0; i < worker->listener_count; i++) {
+    struct listener *listener = &worker->listeners[i];
+    if (!listener->is_waiting) continue;
+    listener->is_waiting = false;
+    http_conn_accept(worker, &listener->uv.stream);
+  }
+}
+
+static void leave(struct worker *worker);
+
+static void on_prepare(uv_prepare_t *prepare) {
+  struct worker *worker = prepare->data;
+  bool was_idle = worker->event_count == 0;
+  accept_waiting(worker);
+  bool has_left = run_turn(worker);
+  if (worker->stage != WORKER_SERVING) leave(worker);
+  for (; !has_left && worker->acknowledge_count > 0; worker->acknowledge_count--) {
+    gateway_acknowledge(worker->gateway);
+  }
+  bool has_garbage = worker->hooks->step(worker, was_idle && !has_left);
+  set_idle(worker,
+           has_left || has_garbage || worker->dirty != NULL || worker->stage == WORKER_STOP_ASKED);
+  bound_poll(worker);
+  uint64_t stall_ns = clock_real_ns() - worker->polled_ns;
+  if (stall_ns > worker->longest_stall_ns) worker->longest_stall_ns = stall_ns;
+}
+
+static void on_check(uv_check_t *check) {
+  struct worker *worker = check->data;
+  worker->polled_ns = clock_real_ns();
+  worker->turn_checked_ns = worker->polled_ns;
+}
+
+/* --- listening --- */
+
+static void on_connection(uv_stream_t *stream, int status) {
+  struct listener *listener = stream->data;
+  struct worker *worker = listener->worker;
+  if (status < 0) {
+    log_warn("cannot accept a connection: %s", uv_strerror(status));
+    return;
+  }
+  if (++worker->accept_count > ACCEPTS_A_POLL) {
+    listener->is_waiting = true;
+    set_idle(worker, true);
+    return;
+  }
+  http_conn_accept(worker, stream);
+  worker_after_event(worker);
+}
+
+static bool is_unix_socket(int fd) {
+  struct sockaddr_storage address;
+  socklen_t len = sizeof address;
+  return getsockname(fd, (struct sockaddr *)&address, &len) == 0 && address.ss_family == AF_UNIX;
+}
+
+static void open_listeners(struct worker *worker, const int *sockets, size_t count) {
+  worker->listeners = mem_alloc_zero(count * sizeof *worker->listeners);
+  worker->listener_count = count;
+  for (size_t i = 0; i < count; i++) {
+    struct listener *listener = &worker->listeners[i];
+    listener->worker = worker;
+    if (is_unix_socket(sockets[i])) {
+      uv_pipe_init(&worker->loop, &listener->uv.pipe, 0);
+      REQUIRE(uv_pipe_open(&listener->uv.pipe, sockets[i]) == 0);
+    } else {
+      uv_tcp_init(&worker->loop, &listener->uv.tcp);
+      REQUIRE(uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0);
+    }
+    listener->uv.handle.data = listener;
+  }
+}
+
+static void listen_all(struct worker *worker) {
+  for (size_t i = 0; i < worker->listener_count; i++) {
+    int error = uv_listen(&worker->listeners[i].uv.stream, LISTENER_BACKLOG, on_connection);
+    if (error < 0) log_error("cannot listen: %s", uv_strerror(error));
+  }
+}
+
+/* --- life --- */
+
+static void on_async(uv_async_t *async) {
+  (void)async; /* The turn before the next poll finds what waits. */
+}
+
+void worker_wake(struct worker *worker) {
+  uv_async_send(&worker->async);
+}
+
+static void wake(void *context) {
+  worker_wake(context);
+}
+
+static void open_loop(struct worker *worker) {
+  REQUIRE(uv_loop_init(&worker->loop) == 0);
+  worker->stream_loop = (struct stream_loop){mem_alloc(WORKER_READ_BYTES), WORKER_READ_BYTES};
+  worker->loop.data = &worker->stream_loop;
+  uv_prepare_init(&worker->loop, &worker->prepare);
+  uv_check_init(&worker->loop, &worker->check);
+  uv_idle_init(&worker->loop, &worker->idle);
+  uv_timer_init(&worker->loop, &worker->timer);
+  uv_async_init(&worker->loop, &worker->async, on_async);
+  worker->prepare.data = worker;
+  worker->check.data = worker;
+  worker->timer.data = worker;
+  worker->timer_due_ms = UINT64_MAX;
+  worker->polled_ns = clock_real_ns();
+  uv_prepare_start(&worker->prepare, on_prepare);
+  uv_check_start(&worker->check, on_check);
+}
+
+static void close_listeners(struct worker *worker) {
+  for (size_t i = 0; i < worker->listener_count; i++) {
+    if (!uv_is_closing(&worker->listeners[i].uv.handle)) {
+      uv_close(&worker->listeners[i].uv.handle, NULL);
+    }
+  }
+}
+
+static void close_conns(struct worker *worker, bool at_once) {
+  struct list *next;
+  for (struct list *link = worker->conns.next; link != &worker->conns; link = next) {
+    struct conn *conn = LIST_OWNER(link, struct conn, all);
+    next = link->next;
+    if (!at_once) {
+      conn_begin_close(conn, 1001, SLICE("going away"));
+    } else if (conn->stream != NULL) {
+      stream_close(conn->stream, true);
+    }
+  }
+  http_conn_stop_all(worker, at_once);
+}
+
+/* One step of leaving, once a turn. */
+static void leave(struct worker *worker) {
+  if (worker->stage == WORKER_STOP_ASKED) {
+    worker->stage = WORKER_LEAVING;
+    close_listeners(worker);
+    worker->hooks->stop(worker);
+    worker_drain(worker);
+    close_conns(worker, false);
+    run_turn(worker);
+    return;
+  }
+  if (worker->stage != WORKER_LEAVING) return;
+  if (worker->conn_count == 0 && worker->http_count == 0) {
+    worker->stage = WORKER_LEFT;
+    uv_stop(&worker->loop);
+  } else if (clock_real_ns() >= worker->stop_due_ns) {
+    close_conns(worker, true);
+  }
+}
+
+static void close_loop(struct worker *worker) {
+  uv_close((uv_handle_t *)&worker->prepare, NULL);
+  uv_close((uv_handle_t *)&worker->check, NULL);
+  uv_close((uv_handle_t *)&worker->idle, NULL);
+  uv_close((uv_handle_t *)&worker->timer, NULL);
+  uv_close((uv_handle_t *)&worker->async, NULL);
+  close_listeners(worker);
+  uv_run(&worker->loop, UV_RUN_DEFAULT);
+  REQUIRE(uv_loop_close(&worker->loop) == 0);
+  mem_free(worker->stream_loop.read_buffer);
+  mem_free(worker->listeners);
+}
+
+static void serve(struct worker *worker) {
+  hub_attach(worker->topics.hub, worker->index, wake, worker);
+  worker->hooks->start(worker);
+  gateway_worker_ready(worker->gateway);
+  listen_all(worker);
+  uv_run(&worker->loop, UV_RUN_DEFAULT);
+  worker->hooks->stopped(worker);
+  hub_detach(worker->topics.hub, worker->index);
+  topics_drain(&worker->topics, 0);
+}
+
+static void *run(void *argument) {
+  struct worker *worker = argument;
+  char label[32];
+  snprintf(label, sizeof label, "worker %zu", worker->index + 1);
+  log_set_thread_label(label);
+  bool is_loaded = worker->hooks->load(worker, &worker->load_error);
+  if (gateway_worker_loaded(worker->gateway, is_loaded)) serve(worker);
+  sweep(worker);
+  worker->hooks->unload(worker);
+  worker->hooks->count(worker, &worker->final_counts);
+  close_loop(worker);
+  topics_deinit(&worker->topics);
+  timers_deinit(&worker->timers);
+  block_writer_deinit(&worker->blocks);
+  buf_deinit(&worker->scratch);
+  gateway_worker_ended(worker->gateway);
+  return NULL;
+}
+
+void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
+                  const struct hooks *hooks, const int *sockets, size_t socket_count) {
+  *worker = (struct worker){.gateway = gateway, .index = index, .hooks = hooks};
+  worker->limits = &gateway_config(gateway)->limits;
+  timers_init(&worker->timers);
+  topics_init(&worker->topics, gateway_hub(gateway), index);
+  block_writer_init(&worker->blocks);
+  list_init(&worker->conns);
+  list_init(&worker->https);
+  list_init(&worker->swept);
+  list_init(&worker->swept_https);
+  buf_init(&worker->load_error, 64 * 1024);
+  buf_init(&worker->scratch, 0);
+  open_loop(worker);
+  open_listeners(worker, sockets, socket_count);
+  /* Signals are the main thread's. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  REQUIRE(pthread_create(&worker->thread, NULL, run, worker) == 0);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void on_stop_asked(void *context) {
+  struct worker *worker = context;
+  if (worker->stage != WORKER_SERVING) return;
+  worker->stage = WORKER_STOP_ASKED;
+  worker->stop_due_ns =
+      clock_real_ns() + gateway_config(worker->gateway)->drain_timeout_ms * 1000000;
+}
+
+void worker_post_stop(struct worker *worker) {
+  hub_post(worker->topics.hub, worker->index, on_stop_asked, worker);
+}
+
+/* The turn that runs this looks at the timers again; acknowledged when it has flushed. */
+static void on_advanced(void *context) {
+  struct worker *worker = context;
+  worker->acknowledge_count++;
+}
+
+void worker_post_advance(struct worker *worker) {
+  hub_post(worker->topics.hub, worker->index, on_advanced, worker);
+}
+
+static void on_collect(void *context) {
+  struct worker *worker = context;
+  worker->hooks->collect(worker);
+  gateway_acknowledge(worker->gateway);
+}
+
+void worker_post_collect(struct worker *worker) {
+  hub_post(worker->topics.hub, worker->index, on_collect, worker);
+}

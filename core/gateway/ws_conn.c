@@ -1,0 +1,353 @@
+#include "gateway/ws_conn.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "codec/ws_frame.h"
+#include "codec/ws_message.h"
+#include "gateway/conn.h"
+#include "gateway/rate.h"
+#include "gateway/worker.h"
+
+struct ws_conn {
+  struct conn conn; /* first: conn_new allocates the whole */
+  struct ws_decoder decoder;
+  struct buf *unread; /* bytes that wait behind a suspended handler; NULL: none */
+  uint64_t next_ping_ms;
+  rate_bucket bucket;
+  uint64_t rate_due_ms; /* `excess = "wait"`: when the next message may be read */
+  bool has_sent_close;
+  bool has_got_close;
+  bool has_shut_down;
+  bool is_over;   /* what still comes is discarded */
+  bool has_ended; /* the peer sends no more */
+};
+
+static struct ws_conn *ws_of(struct conn *conn) {
+  return CONTAINER_OF(conn, struct ws_conn, conn);
+}
+
+static void push_control(struct conn *conn, ws_opcode opcode, slice payload) {
+  char head[WS_FRAME_HEADER_MAX];
+  size_t len = ws_frame_encode(head, opcode, true, payload.len);
+  conn_push_bytes(conn, slice_of(head, len), payload);
+}
+
+static void push_close(struct ws_conn *ws, int code, slice reason) {
+  if (ws->has_sent_close) return;
+  ws->has_sent_close = true;
+  char frame[WS_FRAME_CLOSE_MAX];
+  size_t len = ws_frame_encode_close(frame, (uint16_t)code, reason);
+  conn_push_bytes(&ws->conn, slice_of(frame, len), SLICE(""));
+}
+
+static void on_ready(struct conn *conn);
+
+/* --- time --- */
+
+static uint64_t earlier(uint64_t a, uint64_t b) {
+  return a < b ? a : b;
+}
+
+static void set_timer(struct ws_conn *ws) {
+  struct conn *conn = &ws->conn;
+  uint64_t due_ms = conn->close_due_ms;
+  if (conn_is_open(conn)) {
+    due_ms = earlier(due_ms, ws->next_ping_ms);
+    due_ms = earlier(due_ms, conn->next_tick_ms);
+    due_ms = earlier(due_ms, ws->rate_due_ms);
+    if (conn->route->options.idle_timeout_ms > 0 && !conn->is_unread) {
+      due_ms = earlier(due_ms, conn->last_heard_ms + conn->route->options.idle_timeout_ms);
+    }
+  }
+  conn_set_timer(conn, due_ms);
+}
+
+/* The closing handshake took too long, or its linger is over. */
+static void on_close_due(struct ws_conn *ws) {
+  struct conn *conn = &ws->conn;
+  conn->close_due_ms = UINT64_MAX;
+  conn_end(conn);
+  if (conn->stream != NULL) stream_close(conn->stream, false);
+}
+
+static void on_timer(struct conn *conn, uint64_t now_ms) {
+  struct ws_conn *ws = ws_of(conn);
+  const route_options *options = &conn->route->options;
+  if (now_ms >= conn->close_due_ms) {
+    on_close_due(ws);
+    return;
+  }
+  if (conn_is_open(conn)) {
+    conn_run_ticks(conn, now_ms);
+    uint64_t quiet_ms = now_ms - conn->last_heard_ms;
+    if (options->idle_timeout_ms > 0 && !conn->is_unread && quiet_ms >= options->idle_timeout_ms) {
+      conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE("idle for too long"));
+    } else if (now_ms >= ws->next_ping_ms) {
+      ws->next_ping_ms = now_ms + options->ping_every_ms;
+      if (!conn->is_unread) push_control(conn, WS_OPCODE_PING, SLICE(""));
+    }
+    if (now_ms >= ws->rate_due_ms) {
+      ws->rate_due_ms = UINT64_MAX;
+      conn->is_unread = false;
+      on_ready(conn);
+    }
+  }
+  set_timer(ws);
+}
+
+/* --- the end --- */
+
+/* Both close frames are through, or none will come: our end of the connection is shut down when
+ * all is written, and the peer has a moment to do the same. */
+static void finish(struct ws_conn *ws) {
+  struct conn *conn = &ws->conn;
+  if (ws->has_shut_down || conn->stream == NULL) return;
+  if (!outbox_is_empty(&conn->outbox)) return; /* on_flushed comes back here */
+  ws->has_shut_down = true;
+  if (ws->has_ended) {
+    stream_close(conn->stream, false);
+    return;
+  }
+  stream_shutdown(conn->stream);
+  conn->close_due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
+  set_timer(ws);
+}
+
+static void on_flushed(struct conn *conn) {
+  struct ws_conn *ws = ws_of(conn);
+  if (ws->has_sent_close && (ws->has_got_close || ws->is_over)) finish(ws);
+}
+
+static void close_conn(struct conn *conn, int code, slice reason) {
+  struct ws_conn *ws = ws_of(conn);
+  push_close(ws, code != 0 ? code : WS_CLOSE_NO_CODE, reason);
+  if (conn->is_unread && conn->stream != NULL) {
+    /* The peer's close frame has to be read, whatever waits in front of it. */
+    conn->is_unread = false;
+    stream_set_reading(conn->stream, true);
+  }
+  conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+  set_timer(ws);
+}
+
+/* The peer broke a rule: it is told why, and nothing more is heard. */
+static void fail(struct ws_conn *ws, uint16_t code, const char *why) {
+  struct conn *conn = &ws->conn;
+  log_debug("connection %llu: %s", (unsigned long long)conn->subscriber.id, why);
+  ws->is_over = true;
+  conn_begin_close(conn, code, slice_of_string(why));
+  conn_end(conn);
+}
+
+static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
+  struct conn *conn = &ws->conn;
+  ws->has_got_close = true;
+  conn_note_close(conn, code, reason);
+  if (conn_is_open(conn)) {
+    conn->state = CONN_CLOSING;
+    push_close(ws, code, reason);
+    conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+    set_timer(ws);
+  }
+  conn_end(conn);
+  finish(ws);
+}
+
+/* --- reading --- */
+
+static void on_data(struct ws_conn *ws, slice data, bool is_binary) {
+  struct conn *conn = &ws->conn;
+  if (!conn_is_open(conn)) return; /* frames after our close frame are discarded */
+  switch (rate_take(&ws->bucket, &conn->route->options)) {
+    case RATE_PASS:
+      break;
+    case RATE_DROP:
+      return;
+    case RATE_CLOSE:
+      conn_begin_close(conn, WS_CLOSE_POLICY, SLICE("too many messages"));
+      return;
+  }
+  conn_push_message(conn, data, is_binary);
+}
+
+static void on_event(struct ws_conn *ws, const ws_event *event) {
+  switch (event->kind) {
+    case WS_EVENT_TEXT:
+    case WS_EVENT_BINARY:
+      on_data(ws, event->data, event->kind == WS_EVENT_BINARY);
+      break;
+    case WS_EVENT_PING:
+      if (!ws->has_sent_close && conn_make_room(&ws->conn, event->data.len + 2, NULL)) {
+        push_control(&ws->conn, WS_OPCODE_PONG, event->data);
+      }
+      break;
+    case WS_EVENT_CLOSE:
+      on_peer_close(ws, event->code, event->data);
+      break;
+    case WS_EVENT_ERROR:
+      fail(ws, event->code, event->error);
+      break;
+    case WS_EVENT_PONG:
+    case WS_EVENT_NONE:
+      break;
+  }
+}
+
+/* Keeps what has not been decoded until the handler in front of it is done. */
+static void keep_unread(struct ws_conn *ws, slice rest) {
+  if (ws->unread == NULL) {
+    ws->unread = mem_alloc(sizeof *ws->unread);
+    buf_init(ws->unread, 0);
+  }
+  buf_append(ws->unread, rest);
+  ws->conn.is_unread = true;
+  if (ws->conn.stream != NULL) stream_set_reading(ws->conn.stream, false);
+}
+
+/* With `excess = "wait"` the peer's next message is not read before it may be sent. */
+static bool has_to_wait(struct ws_conn *ws) {
+  uint64_t wait_ms = rate_wait_ms(&ws->bucket, &ws->conn.route->options);
+  if (wait_ms == 0) return false;
+  ws->rate_due_ms = clock_now_ms() + wait_ms;
+  set_timer(ws);
+  return true;
+}
+
+void ws_conn_feed(struct conn *conn, char *data, size_t len) {
+  struct ws_conn *ws = ws_of(conn);
+  conn_retain(conn);
+  for (;;) {
+    if (ws->is_over || ws->has_got_close) break;
+    if (conn_is_open(conn) && (!conn_can_take_message(conn) || has_to_wait(ws))) {
+      keep_unread(ws, slice_of(data, len));
+      break;
+    }
+    size_t consumed;
+    ws_event event = ws_decoder_next(&ws->decoder, data, len, &consumed);
+    if (event.kind == WS_EVENT_NONE) break;
+    on_event(ws, &event);
+    data += consumed;
+    len -= consumed;
+  }
+  conn_release(conn);
+}
+
+static void on_read(void *owner, char *data, size_t len) {
+  struct ws_conn *ws = owner;
+  struct worker *worker = ws->conn.worker;
+  ws->conn.last_heard_ms = clock_now_ms();
+  ws_conn_feed(&ws->conn, data, len);
+  worker_after_event(worker);
+}
+
+static void on_ready(struct conn *conn) {
+  struct ws_conn *ws = ws_of(conn);
+  conn->last_heard_ms = clock_now_ms(); /* the idle clock stood still */
+  struct buf *unread = ws->unread;
+  ws->unread = NULL;
+  if (unread != NULL) {
+    ws_conn_feed(conn, unread->data, unread->len);
+    buf_deinit(unread);
+    mem_free(unread);
+  }
+  if (!conn->is_unread && conn->stream != NULL) stream_set_reading(conn->stream, true);
+  set_timer(ws);
+}
+
+static void on_end(void *owner, int error) {
+  struct ws_conn *ws = owner;
+  struct conn *conn = &ws->conn;
+  struct worker *worker = conn->worker;
+  conn_retain(conn);
+  ws->has_ended = true;
+  if (conn->state < CONN_CLOSING) conn->state = CONN_CLOSING;
+  conn_end(conn);
+  /* An orderly end may still take what is queued, our close frame above all. */
+  ws->is_over = true;
+  if (conn->stream != NULL) {
+    if (error < 0 || ws->has_shut_down || !ws->has_sent_close) {
+      stream_close(conn->stream, false);
+    } else {
+      finish(ws);
+    }
+  }
+  conn_release(conn);
+  worker_after_event(worker);
+}
+
+static void on_writable(void *owner, int error) {
+  struct ws_conn *ws = owner;
+  outbox_on_writable(&ws->conn.outbox, error);
+  worker_after_event(ws->conn.worker);
+}
+
+static void on_closed(void *owner) {
+  struct ws_conn *ws = owner;
+  conn_detach_stream(&ws->conn);
+}
+
+static const struct stream_events stream_events = {on_read, on_end, on_writable, on_closed};
+
+/* --- what a connection does --- */
+
+static conn_result send_message(struct conn *conn, slice data, bool is_binary, slice event,
+                                uint64_t retry_ms) {
+  (void)event; /* names and retry times are an event stream's */
+  (void)retry_ms;
+  char head[WS_FRAME_HEADER_MAX];
+  size_t len = ws_frame_encode(head, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, true, data.len);
+  if (!conn_make_room(conn, len + data.len, NULL)) return CONN_TOO_LARGE;
+  conn_push_bytes(conn, slice_of(head, len), data);
+  return CONN_OK;
+}
+
+static void deinit(struct conn *conn) {
+  struct ws_conn *ws = ws_of(conn);
+  ws_decoder_deinit(&ws->decoder);
+  if (ws->unread != NULL) {
+    buf_deinit(ws->unread);
+    mem_free(ws->unread);
+    ws->unread = NULL;
+  }
+  ws->is_over = true;
+}
+
+static const struct conn_ops ops = {
+    .transport = "websocket",
+    .send = send_message,
+    .close = close_conn,
+    .on_timer = on_timer,
+    .on_flushed = on_flushed,
+    .on_ready = on_ready,
+    .deinit = deinit,
+    .encoding = ENCODING_WS,
+    .replay_encoding = ENCODING_WS,
+};
+
+struct conn *ws_conn_open(struct worker *worker, struct stream *stream, struct address *address,
+                          struct request *request, slice head, int refuse_code,
+                          slice refuse_reason) {
+  const struct route *route = request_route(request);
+  struct conn *conn = conn_new(sizeof(struct ws_conn), &ops, worker, stream, request, route);
+  struct ws_conn *ws = ws_of(conn);
+  conn->address = address;
+  ws_decoder_init(&ws->decoder, route->options.max_message_bytes,
+                  (uint32_t)worker->limits->fragments);
+  rate_init(&ws->bucket, &route->options);
+  ws->rate_due_ms = UINT64_MAX;
+  ws->next_ping_ms = route->options.ping_every_ms > 0
+                         ? conn->last_heard_ms + route->options.ping_every_ms
+                         : UINT64_MAX;
+  stream_set_owner(stream, &stream_events, ws);
+  conn_push_bytes(conn, head, SLICE(""));
+  stream_set_reading(stream, true);
+  if (refuse_code != 0) {
+    conn_refuse(conn, refuse_code, refuse_reason);
+  } else {
+    conn_open(conn);
+  }
+  set_timer(ws);
+  return conn;
+}
