@@ -1,8 +1,8 @@
 /* Byte ranges (RFC 9110 section 14): which part of a representation a Range header asks for.
  *
  * Pure. One range only: several at once would need multipart bodies, and a server may always answer
- * with the whole instead (section 14.2). Whether Range is to be looked at at all, that is the method
- * and If-Range, belongs to http1_condition.h and its callers. */
+ * with the whole instead (section 14.2). Whether Range is to be looked at at all, that is the
+ * method and If-Range, belongs to http1_condition.h and its callers. */
 #ifndef PERIGEE_CODEC_HTTP1_RANGE_H
 #define PERIGEE_CODEC_HTTP1_RANGE_H
 

@@ -4,7 +4,8 @@
 
 struct address {
   struct map_entry entry;
-  uint64_t count;
+  uint64_t count;   /* connections that were welcome */
+  uint64_t holders; /* they, and those that were not, until they are gone */
   size_t len;
   char text[];
 };
@@ -30,23 +31,30 @@ struct address *addresses_enter(struct addresses *addresses, slice text, bool *i
   } else {
     address = mem_alloc(sizeof *address + text.len);
     address->count = 0;
+    address->holders = 0;
     address->len = text.len;
     memcpy(address->text, text.data, text.len);
     map_insert(&addresses->by_text, &address->entry, slice_of(address->text, text.len));
   }
-  address->count++;
-  addresses->count++;
+  address->holders++;
   *is_welcome =
-      addresses->count <= addresses->max_count &&
-      (address->count <= addresses->max_per_address || slice_is_equal(text, SLICE("unix")));
+      addresses->count < addresses->max_count &&
+      (address->count < addresses->max_per_address || slice_is_equal(text, SLICE("unix")));
+  if (*is_welcome) {
+    address->count++;
+    addresses->count++;
+  }
   pthread_mutex_unlock(&addresses->lock);
   return address;
 }
 
-void addresses_leave(struct addresses *addresses, struct address *address) {
+void addresses_leave(struct addresses *addresses, struct address *address, bool was_welcome) {
   pthread_mutex_lock(&addresses->lock);
-  addresses->count--;
-  bool is_last = --address->count == 0;
+  if (was_welcome) {
+    address->count--;
+    addresses->count--;
+  }
+  bool is_last = --address->holders == 0;
   if (is_last) map_remove(&addresses->by_text, &address->entry);
   pthread_mutex_unlock(&addresses->lock);
   if (is_last) mem_free(address);

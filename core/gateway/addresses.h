@@ -22,10 +22,10 @@ void addresses_init(struct addresses *addresses, uint64_t max_count, uint64_t ma
 /* All have left. */
 void addresses_deinit(struct addresses *addresses);
 
-/* One connection more; `*is_welcome` is false when that passes a limit (it is counted all the
- * same). "unix" has no limit of its own. */
+/* One connection more; `*is_welcome` is false, and it is not counted, when that would pass a limit.
+ * "unix" has no limit of its own. The address is held until it is left. */
 struct address *addresses_enter(struct addresses *addresses, slice text, bool *is_welcome);
-void addresses_leave(struct addresses *addresses, struct address *address);
+void addresses_leave(struct addresses *addresses, struct address *address, bool was_welcome);
 slice address_text(const struct address *address);
 
 #endif

@@ -1,7 +1,10 @@
 /* The configuration: command line and environment, parsed and checked.
  *
- * `--name value` on the command line, or PERIGEE_NAME in the environment (the command line wins).
- * Limits are options too: --limit-<name>. */
+ * `--name value` or `--name=value` on the command line, or PERIGEE_NAME in the environment (the
+ * command line wins; an empty variable counts as none). Limits are options too: --limit-<name>.
+ * Variables that begin with PERIGEE_ and are not ours are left alone, but PERIGEE_LIMIT_ and a
+ * name that no limit has is a mistake. Whether the script exists and an address can be bound is
+ * the gateway's to find out. */
 #ifndef PERIGEE_GATEWAY_CONFIG_H
 #define PERIGEE_GATEWAY_CONFIG_H
 
@@ -26,11 +29,14 @@ struct config {
   bool is_test;   /* --test: a listener per worker, commands on standard input */
   bool is_unsafe; /* --unsafe: scripts get ffi, os.execute and the rest */
   struct limits limits;
+  char *listen_variable; /* PERIGEE_LISTEN, split; NULL when `listens` are not from it; ours */
 };
 
 /* Defaults, then the environment, then the arguments of `serve` (without program and command).
- * False: `error` has one line. The config borrows the argument strings. */
+ * False: `error` has one line, without a newline, that names the input and what it may be. The
+ * config borrows the strings of arguments and environment; config_deinit is due either way. */
 bool config_parse(struct config *config, int count, char **arguments, struct buf *error);
+void config_deinit(struct config *config);
 
 /* The texts of `perigee help serve` and `perigee help limits`. */
 void config_help_serve(struct buf *out);

@@ -10,6 +10,9 @@
 #include "gateway/replay.h"
 #include "gateway/worker.h"
 
+/* What a wire format may add to a message's data: a frame's header, `data:` before each line. */
+enum { ENCODING_OVERHEAD_BYTES = 64 * 1024 };
+
 /* Live publications that came while on_open had not returned. */
 struct conn_hold {
   size_t count;
@@ -101,15 +104,17 @@ static void lost(struct subscriber *subscriber, struct subscription *subscriptio
 static const struct subscriber_ops subscriber_ops = {.deliver = deliver, .lost = lost};
 
 struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *worker,
-                      struct stream *stream, struct request *request, const struct route *route) {
+                      const conn_origin *origin) {
+  const struct route *route = request_route(origin->request);
   struct conn *conn = mem_alloc_zero(size);
   conn->subscriber.ops = &subscriber_ops;
   conn->subscriber.id = gateway_next_id(worker->gateway);
   conn->ops = ops;
   conn->worker = worker;
-  conn->stream = stream;
+  conn->stream = origin->stream;
+  conn->address = origin->address;
   conn->route = route;
-  conn->request = request;
+  conn->request = origin->request;
   conn->references = 1;
   conn->last_heard_ms = clock_now_ms();
   conn->next_tick_ms = UINT64_MAX;
@@ -117,7 +122,8 @@ struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *wo
   if ((route->handlers & HANDLER_TICK) != 0 && route->options.tick_every_ms > 0) {
     conn->next_tick_ms = conn->last_heard_ms + route->options.tick_every_ms;
   }
-  outbox_init(&conn->outbox, &outbox_events, stream);
+  outbox_init(&conn->outbox, &outbox_events, conn->stream);
+  outbox_take(&conn->outbox, origin->outbox);
   timer_init(&conn->timer, on_timer);
   list_insert(&worker->conns, &conn->all);
   worker->conn_count++;
@@ -141,6 +147,7 @@ void conn_release(struct conn *conn) {
 
 void conn_free(struct conn *conn) {
   REQUIRE(conn->references == 0 && conn->stream == NULL);
+  conn->worker->conn_count--;
   list_remove(&conn->all);
   mem_free(conn->close_reason);
   mem_free(conn);
@@ -158,7 +165,6 @@ void conn_finish(struct conn *conn) {
   conn->worker->hooks->forget(conn);
   if (conn->request != NULL) request_free(conn->request);
   conn->request = NULL;
-  conn->worker->conn_count--;
   conn_release(conn); /* the reference of its events */
 }
 
@@ -175,6 +181,9 @@ void conn_end(struct conn *conn) {
   conn_note_close(conn, WS_CLOSE_ABNORMAL, SLICE(""));
   topics_unsubscribe_all(&conn->worker->topics, &conn->subscriber);
   drop_hold(conn);
+  /* What a peer said before an orderly close is still told; one that broke off is not waiting for
+   * an answer. */
+  if (conn->close_code == WS_CLOSE_ABNORMAL) conn_events_clear(conn);
   if (conn->task != NULL) conn->worker->hooks->cancel(conn);
   conn_events_pump(conn);
   conn_release(conn);
@@ -191,7 +200,7 @@ void conn_detach_stream(struct conn *conn) {
   outbox_deinit(&conn->outbox);
   timer_stop(&conn->worker->timers, &conn->timer);
   conn->ops->deinit(conn);
-  gateway_leave(conn->worker->gateway, conn->address);
+  gateway_leave(conn->worker->gateway, conn->address, true);
   conn->address = NULL;
   conn_end(conn);
   conn_release(conn); /* the reference of its stream */
@@ -310,12 +319,14 @@ static void close_slow(struct conn *conn, const block_mark *next) {
 bool conn_make_room(struct conn *conn, size_t len, const block_mark *next) {
   uint64_t max_bytes = conn->route->options.max_outbox_bytes;
   if (outbox_bytes(&conn->outbox) + len <= max_bytes) return true;
-  /* The limit is for what the client does not take, not for what one turn says. And a message that
-   * is larger than the limit passes when nothing else waits. */
+  /* The limit is for what the client does not take, not for what one turn says; and a message that
+   * is allowed as such passes when nothing else waits. */
   outbox_flush(&conn->outbox);
   if (!conn_is_open(conn)) return false;
   size_t waiting = outbox_bytes(&conn->outbox);
-  if (waiting == 0 || waiting + len <= max_bytes) return true;
+  if (waiting + len <= max_bytes) return true;
+  uint64_t max_message_bytes = conn->worker->limits->message_bytes + ENCODING_OVERHEAD_BYTES;
+  if (waiting == 0 && len <= max_message_bytes) return true;
   close_slow(conn, next);
   return false;
 }
@@ -449,27 +460,26 @@ static conn_result result_of(hub_result result) {
 
 /* The watermarks around a replay. Before the first event a reader gets the position that it can
  * honestly claim: what the replay brings is not yet handed over. */
-static void queue_replay(struct conn *conn, struct cut *cut, bool was_live,
-                         const hub_position *position) {
-  encoding_kind kind = was_live ? conn->ops->replay_encoding : conn->ops->encoding;
+static void queue_replay(struct conn *conn, struct cut *cut, const hub_position *position,
+                         const conn_subscribe_options *options, bool is_complete) {
+  encoding_kind kind = conn->has_live ? conn->ops->replay_encoding : conn->ops->encoding;
   struct source *replay = NULL;
   if (cut != NULL) replay = replay_new(conn->worker, cut, kind, conn->is_unframed);
   bool has_positions = conn->ops->send_position != NULL;
-  if (has_positions && !conn->has_begun && replay != NULL) {
+  if (has_positions && !conn->has_begun) {
+    hub_position before = *position;
     block_mark first;
-    if (replay->ops->peek_mark(replay, &first)) {
-      hub_position before = position_before(&first);
-      conn->ops->send_position(conn, &before);
-    }
-  }
-  if (replay != NULL) {
-    outbox_push_source(&conn->outbox, replay);
-    conn_mark_dirty(conn);
-  }
-  if (has_positions && (!conn->has_begun || replay != NULL)) {
-    conn->ops->send_position(conn, position);
+    if (replay != NULL && replay->ops->peek_mark(replay, &first)) before = position_before(&first);
+    conn->ops->send_position(conn, &before);
   }
   conn->has_begun = true;
+  if (!is_complete && options->reset.data != NULL) {
+    conn->ops->send(conn, options->reset, options->is_reset_binary, SLICE(""), 0);
+  }
+  if (replay == NULL) return;
+  outbox_push_source(&conn->outbox, replay);
+  conn_mark_dirty(conn);
+  if (has_positions) conn->ops->send_position(conn, position);
 }
 
 conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
@@ -487,11 +497,9 @@ conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
   hub_start start = worker_parse_since(worker, options->since, options->from, options->from_count);
   encoding_kind kind = options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding;
   struct cut *replay = NULL;
-  bool was_live = conn->has_live;
   hub_result result = topics_subscribe(&worker->topics, &conn->subscriber, topics, count, &start,
                                        (uint32_t)kind, results, &replay, position);
   if (result != HUB_OK) return result_of(result);
-  conn->has_live = true;
   bool is_complete = true, is_fresh = false;
   for (size_t i = 0; i < count; i++) {
     is_complete = is_complete && results[i].is_complete;
@@ -501,10 +509,10 @@ conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
     if (replay != NULL) cut_free(replay);
     return CONN_CLOSED;
   }
-  if (!is_complete && options->reset.data != NULL) {
-    conn->ops->send(conn, options->reset, options->is_reset_binary, SLICE("reset"), 0);
+  if (is_fresh) {
+    queue_replay(conn, replay, position, options, is_complete);
+    conn->has_live = true;
   }
-  if (is_fresh) queue_replay(conn, replay, was_live, position);
   return CONN_OK;
 }
 

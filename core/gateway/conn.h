@@ -161,10 +161,20 @@ void conn_queue_signal(struct conn *conn, struct message *message, slice topic);
 
 /* --- for transports --- */
 
-/* A connection with one reference, entered in the worker's list; the stream and the request are
- * its own from now on. `size` covers a transport's struct that begins with struct conn. */
+/* What an exchange hands over when it becomes a connection. */
+typedef struct {
+  struct stream *stream;
+  struct address *address;
+  struct request *request;
+  struct outbox *outbox; /* what earlier answers have left unwritten: emptied */
+  slice head;            /* the answer's head, sent first */
+} conn_origin;
+
+/* A connection with one reference, entered in the worker's list; what the origin names is its own
+ * from now on, but for the head, which is copied by the transport. `size` covers a transport's
+ * struct that begins with struct conn. */
 struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *worker,
-                      struct stream *stream, struct request *request, const struct route *route);
+                      const conn_origin *origin);
 /* Tells on_open. */
 void conn_open(struct conn *conn);
 /* In its place, for a connection that may not enter: closes it; nothing is told. */

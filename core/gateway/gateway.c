@@ -46,8 +46,8 @@ struct address *gateway_enter(struct gateway *gateway, slice address, bool *is_w
   return addresses_enter(&gateway->addresses, address, is_welcome);
 }
 
-void gateway_leave(struct gateway *gateway, struct address *address) {
-  if (address != NULL) addresses_leave(&gateway->addresses, address);
+void gateway_leave(struct gateway *gateway, struct address *address, bool was_welcome) {
+  if (address != NULL) addresses_leave(&gateway->addresses, address, was_welcome);
 }
 
 slice gateway_address_text(const struct address *address) {
@@ -320,6 +320,8 @@ static void open_loop(struct gateway *gateway) {
 }
 
 static void read_commands(struct gateway *gateway) {
+  /* A file or /dev/null has nothing to say, and epoll would not take it. */
+  if (uv_guess_handle(STDIN_FILENO) != UV_NAMED_PIPE) return;
   uv_pipe_init(&gateway->loop, &gateway->input, 0);
   gateway->input.data = gateway;
   gateway->has_input = true;

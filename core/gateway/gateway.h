@@ -33,11 +33,11 @@ uint64_t gateway_next_id(struct gateway *gateway);
 /* --- for transports: connections are counted, in all and by remote address --- */
 
 struct address;
-/* One connection more; `*is_welcome` is false when that passes a limit (it is counted all the
- * same, until it leaves). Any thread. */
+/* One connection more; `*is_welcome` is false, and it is not counted, when that would pass a limit.
+ * The address is held until it is left. Any thread. */
 struct address *gateway_enter(struct gateway *gateway, slice address, bool *is_welcome);
 /* NULL is allowed. */
-void gateway_leave(struct gateway *gateway, struct address *address);
+void gateway_leave(struct gateway *gateway, struct address *address, bool was_welcome);
 /* Its text, valid until it is left. */
 slice gateway_address_text(const struct address *address);
 

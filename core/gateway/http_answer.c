@@ -97,6 +97,13 @@ void http_answer_plain(struct http_conn *http, int status, const char *reason) {
   http_answer_text(http, status, slice_of_string(reason), NULL, 0);
 }
 
+static bool has_header(const response *answer, slice name) {
+  for (size_t i = 0; answer != NULL && i < answer->header_count; i++) {
+    if (slice_is_equal_nocase(answer->headers[i].name, name)) return true;
+  }
+  return false;
+}
+
 /* The file shrank: the bytes that were promised cannot come. */
 static void on_short(void *owner) {
   http_conn_close(owner);
@@ -108,7 +115,10 @@ void http_answer_file(struct http_conn *http, const static_file_answer *file,
                          .framing = HTTP1_FRAMING_LENGTH,
                          .content_length = file->content_length};
   struct buf *out = begin(http, &head);
-  append_headers(out, file->headers, file->header_count);
+  for (size_t i = 0; i < file->header_count; i++) {
+    if (has_header(extra, file->headers[i].name)) continue;
+    append_headers(out, &file->headers[i], 1);
+  }
   if (extra != NULL) append_headers(out, extra->headers, extra->header_count);
   if (http->has_exchange) http_answer_append_cors(out, http->exchange.request);
   http1_response_end(out);

@@ -98,7 +98,7 @@ void http_conn_close(struct http_conn *http) {
 static void on_closed(void *owner) {
   struct http_conn *http = owner;
   http->state = HTTP_CLOSING;
-  gateway_leave(http->worker->gateway, http->address);
+  gateway_leave(http->worker->gateway, http->address, http->is_welcome);
   if (http->has_exchange) http_exchange_cancel(http);
   http_conn_retire(http);
 }
@@ -115,12 +115,11 @@ void http_conn_accept(struct worker *worker, uv_stream_t *listener) {
   }
   char text[STREAM_ADDRESS_BYTES];
   size_t len = stream_remote_address(http->stream, text);
-  bool is_welcome;
-  http->address = gateway_enter(worker->gateway, slice_of(text, len), &is_welcome);
+  http->address = gateway_enter(worker->gateway, slice_of(text, len), &http->is_welcome);
   http->http_minor = 1;
   http->state = HTTP_READING_HEAD;
   set_timer(http, worker->limits->header_timeout);
-  if (is_welcome) {
+  if (http->is_welcome) {
     stream_set_reading(http->stream, true);
   } else {
     http_conn_fail(http, 503, "too many connections");

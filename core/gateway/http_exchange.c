@@ -89,7 +89,7 @@ static void answer_file(struct http_conn *http, file_finder find, const response
   find(http->worker, http->exchange.request, directory, path, head != NULL ? head->status : 200,
        &file);
   begin_answer(http);
-  if (file.status == 404) {
+  if (file.status == 404 && !file.has_content) {
     http_answer_plain(http, 404, "not found");
   } else {
     http_answer_file(http, &file, head);
@@ -108,12 +108,20 @@ static void respond_file(struct exchange *exchange, const response *head, slice 
 
 /* --- becoming a connection --- */
 
-static struct address *leave_stream(struct http_conn *http) {
-  struct address *address = http->address;
+/* Everything goes over to a connection: the stream, the request, what is not yet written. */
+static conn_origin leave_stream(struct http_conn *http, struct outbox *outbox, slice head) {
+  conn_origin origin = {.stream = http->stream,
+                        .address = http->address,
+                        .request = http->exchange.request,
+                        .outbox = outbox,
+                        .head = head};
+  worker_forget_dirty(http->worker, &http->outbox);
+  outbox_init(outbox, NULL, NULL);
+  outbox_take(outbox, &http->outbox);
   http->address = NULL;
   forget(http, true);
   http_conn_retire(http);
-  return address;
+  return origin;
 }
 
 static void append_protocol(struct buf *out, const struct request *request) {
@@ -144,11 +152,9 @@ static void become_websocket(struct http_conn *http, int refuse_code, slice refu
   http1_response_header(&out, SLICE("Sec-WebSocket-Accept"), slice_of(accept, sizeof accept));
   append_protocol(&out, request);
   http1_response_end(&out);
-  struct stream *stream = http->stream;
-  struct worker *worker = http->worker;
-  struct address *address = leave_stream(http);
-  struct conn *conn =
-      ws_conn_open(worker, stream, address, request, buf_peek(&out), refuse_code, refuse_reason);
+  struct outbox outbox;
+  conn_origin origin = leave_stream(http, &outbox, buf_peek(&out));
+  struct conn *conn = ws_conn_open(http->worker, &origin, refuse_code, refuse_reason);
   http->upgraded = conn_retain(conn);
   buf_deinit(&out);
 }
@@ -179,10 +185,9 @@ static void become_sse(struct http_conn *http) {
   struct buf out;
   buf_init(&out, 0);
   append_sse_head(http, &out, false);
-  struct stream *stream = http->stream;
-  struct worker *worker = http->worker;
-  struct address *address = leave_stream(http);
-  sse_conn_open(worker, stream, address, request, buf_peek(&out), is_unframed);
+  struct outbox outbox;
+  conn_origin origin = leave_stream(http, &outbox, buf_peek(&out));
+  sse_conn_open(http->worker, &origin, is_unframed);
   buf_deinit(&out);
 }
 

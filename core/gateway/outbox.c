@@ -54,6 +54,14 @@ void outbox_deinit(struct outbox *outbox) {
   outbox->stream = NULL;
 }
 
+void outbox_take(struct outbox *outbox, struct outbox *from) {
+  REQUIRE(outbox->count == 0 && !from->is_dirty);
+  const struct outbox_events *events = outbox->events;
+  *outbox = *from;
+  outbox->events = events;
+  outbox_init(from, from->events, NULL);
+}
+
 static outbox_item *push(struct outbox *outbox) {
   if (outbox->first + outbox->count == outbox->capacity) {
     if (outbox->first > 0) {

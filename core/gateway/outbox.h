@@ -67,6 +67,10 @@ void outbox_init(struct outbox *outbox, const struct outbox_events *events, stru
 /* Drops everything. Must not be on a dirty list. */
 void outbox_deinit(struct outbox *outbox);
 
+/* Moves what waits in `from`, and the rest that is under way, to an empty outbox of the same
+ * stream. */
+void outbox_take(struct outbox *outbox, struct outbox *from);
+
 /* Queues bytes of a block (retained); extends the last item when adjacent. */
 void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len);
 /* Queues bytes that live in a message (retained). */

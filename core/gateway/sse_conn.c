@@ -183,19 +183,17 @@ static const struct conn_ops ops = {
     .replay_encoding = ENCODING_SSE_BARE,
 };
 
-struct conn *sse_conn_open(struct worker *worker, struct stream *stream, struct address *address,
-                           struct request *request, slice head, bool is_unframed) {
-  const struct route *route = request_route(request);
-  struct conn *conn = conn_new(sizeof(struct sse_conn), &ops, worker, stream, request, route);
-  conn->address = address;
+struct conn *sse_conn_open(struct worker *worker, const conn_origin *origin, bool is_unframed) {
+  struct conn *conn = conn_new(sizeof(struct sse_conn), &ops, worker, origin);
+  const struct route *route = conn->route;
   conn->is_unframed = is_unframed;
-  stream_set_owner(stream, &stream_events, sse_of(conn));
-  conn_push_bytes(conn, head, SLICE(""));
+  stream_set_owner(conn->stream, &stream_events, sse_of(conn));
+  conn_push_bytes(conn, origin->head, SLICE(""));
   if (route->options.retry_ms > 0) {
     sse_event retry = {.retry_ms = (uint32_t)route->options.retry_ms};
     push_event(conn, &retry);
   }
-  stream_set_reading(stream, true);
+  stream_set_reading(conn->stream, true);
   conn_open(conn);
   set_timer(conn);
   return conn;

@@ -6,16 +6,12 @@
 #include <stdbool.h>
 
 #include "base/slice.h"
-#include "gateway/request.h"
-#include "net/stream.h"
+#include "gateway/conn.h"
 
-struct address;
-struct conn;
 struct worker;
 
-/* Takes over a stream and a request; `head` is the response's head, sent first. `is_unframed`: the
+/* Takes over a stream; the origin's head is the response's. `is_unframed`: the
  * reader speaks HTTP/1.0, which has no chunks. Tells on_open. */
-struct conn *sse_conn_open(struct worker *worker, struct stream *stream, struct address *address,
-                           struct request *request, slice head, bool is_unframed);
+struct conn *sse_conn_open(struct worker *worker, const conn_origin *origin, bool is_unframed);
 
 #endif

@@ -226,6 +226,7 @@ static void answer_status(static_file_answer *out, int status) {
   out->status = status;
   out->header_count = 0;
   out->text_len = 0;
+  out->has_content = false;
   out->content_length = 0;
   out->source = NULL;
 }
@@ -344,14 +345,14 @@ static void answer_file(static_file_answer *out, struct worker *worker,
   const struct http1_head *head = request_head(request);
   answer_status(out, status);
   if (status == 200) answer_conditions(out, head, info, &offset, &len);
-  bool has_content = out->status == status || out->status == 206;
-  if (has_content) {
+  out->has_content = out->status == status || out->status == 206;
+  if (out->has_content) {
     add_header(out, SLICE("Content-Type"), media_type_find(name));
     add_header(out, SLICE("X-Content-Type-Options"), SLICE("nosniff"));
     out->content_length = len;
   }
   bool is_head = head != NULL && head->method == HTTP1_METHOD_HEAD;
-  if (has_content && !is_head && len > 0) {
+  if (out->has_content && !is_head && len > 0) {
     out->source = file_source_new(&worker->blocks.pool, file, offset, len);
   } else {
     close(file);

@@ -12,6 +12,7 @@
 #ifndef PERIGEE_GATEWAY_STATIC_FILE_H
 #define PERIGEE_GATEWAY_STATIC_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,15 +37,16 @@ enum {
  *   416       a range beyond the file's end; Content-Range is there
  *   503       no descriptor or memory for it now
  *
- * Only the first two have content. The headers' values point into `text` and static memory: the
- * answer must not be copied while they are used. They are defaults where a script's own header of
- * the same name exists (Content-Type, Cache-Control). */
+ * Only the first two, or `status` in place of 200, have content. The headers' values point into
+ * `text` and static memory: the answer must not be copied while they are used. They are defaults
+ * where a script's own header of the same name exists (Content-Type, Cache-Control). */
 typedef struct {
   int status;
   response_header headers[STATIC_FILE_HEADERS];
   size_t header_count;
   char text[STATIC_FILE_TEXT_BYTES];
   size_t text_len;
+  bool has_content;        /* the file, or a part: tells a 404 page that was found from no file */
   uint64_t content_length; /* of GET, for HEAD too */
   struct source *source;   /* the content, the caller's; NULL for HEAD and where there is none */
 } static_file_answer;

@@ -326,13 +326,11 @@ static const struct conn_ops ops = {
     .replay_encoding = ENCODING_WS,
 };
 
-struct conn *ws_conn_open(struct worker *worker, struct stream *stream, struct address *address,
-                          struct request *request, slice head, int refuse_code,
+struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int refuse_code,
                           slice refuse_reason) {
-  const struct route *route = request_route(request);
-  struct conn *conn = conn_new(sizeof(struct ws_conn), &ops, worker, stream, request, route);
+  struct conn *conn = conn_new(sizeof(struct ws_conn), &ops, worker, origin);
+  const struct route *route = conn->route;
   struct ws_conn *ws = ws_of(conn);
-  conn->address = address;
   ws_decoder_init(&ws->decoder, route->options.max_message_bytes,
                   (uint32_t)worker->limits->fragments);
   rate_init(&ws->bucket, &route->options);
@@ -340,9 +338,9 @@ struct conn *ws_conn_open(struct worker *worker, struct stream *stream, struct a
   ws->next_ping_ms = route->options.ping_every_ms > 0
                          ? conn->last_heard_ms + route->options.ping_every_ms
                          : UINT64_MAX;
-  stream_set_owner(stream, &stream_events, ws);
-  conn_push_bytes(conn, head, SLICE(""));
-  stream_set_reading(stream, true);
+  stream_set_owner(conn->stream, &stream_events, ws);
+  conn_push_bytes(conn, origin->head, SLICE(""));
+  stream_set_reading(conn->stream, true);
   if (refuse_code != 0) {
     conn_refuse(conn, refuse_code, refuse_reason);
   } else {

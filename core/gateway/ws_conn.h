@@ -6,18 +6,14 @@
 #include <stddef.h>
 
 #include "base/slice.h"
-#include "gateway/request.h"
-#include "net/stream.h"
+#include "gateway/conn.h"
 
-struct address;
-struct conn;
 struct worker;
 
-/* Takes over a stream whose opening handshake is answered (queued in `head`, which is sent first)
- * and a request; tells on_open. With `refuse_code` not 0 it closes with that at once and nothing is
- * told. The bytes that came behind the handshake follow by ws_conn_feed. */
-struct conn *ws_conn_open(struct worker *worker, struct stream *stream, struct address *address,
-                          struct request *request, slice head, int refuse_code,
+/* Takes over a stream whose opening handshake the origin's head answers; tells on_open. With
+ * `refuse_code` not 0 it closes with that at once and nothing is told. The bytes that came behind
+ * the handshake follow by ws_conn_feed. */
+struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int refuse_code,
                           slice refuse_reason);
 
 /* Bytes from the peer; unmasked in place. */

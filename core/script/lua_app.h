@@ -1,0 +1,38 @@
+/* From an app's declarations to routes, policies and timers.
+ *
+ * The Lua half (lua/perigee/app.lua) collects and checks what a script declares; when the script
+ * has returned its app, each declaration comes here once, with its options in Lua's units. */
+#ifndef PERIGEE_SCRIPT_LUA_APP_H
+#define PERIGEE_SCRIPT_LUA_APP_H
+
+#include "gateway/routes.h"
+#include "script/lua_script.h"
+
+/* Places in route_script.handlers: the bit numbers of route_handler, then the HTTP handler. */
+enum {
+  APP_AUTHENTICATE,
+  APP_OPEN,
+  APP_MESSAGE,
+  APP_CLOSE,
+  APP_DRAIN,
+  APP_SIGNAL,
+  APP_TICK,
+  APP_HTTP,
+  APP_HANDLERS
+};
+
+/* route->script: standing references to the handlers; 0 where there is none. */
+struct route_script {
+  int handlers[APP_HANDLERS];
+};
+
+static inline int app_handler(const struct route *route, int which) {
+  return ((const struct route_script *)route->script)->handlers[which];
+}
+
+/* Adds the functions that the Lua half calls to the table at the top. */
+void lua_app_register(struct script *script);
+/* Drops the handlers of all routes and frees them, and what else the app declared. */
+void lua_app_free(struct script *script);
+
+#endif

@@ -1,0 +1,30 @@
+/* Connections as Lua sees them: a box with a pointer, made when the script first touches one.
+ *
+ * One box a connection, held by a registry reference while the connection lives, so that its
+ * identity is kept. When the connection is forgotten the box lets go of it and answers
+ * nil, "the connection is closed", "closed"; id, session, request and transport stay. */
+#ifndef PERIGEE_SCRIPT_LUA_CONN_H
+#define PERIGEE_SCRIPT_LUA_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+#include "script/lua_script.h"
+
+struct conn;
+
+/* A connection's id as text: the hub's epoch, then the number in base 36; with the NUL. */
+enum { LUA_CONN_ID_BYTES = 6 + 13 + 1 };
+size_t lua_conn_format_id(const struct script *script, uint64_t id, char out[LUA_CONN_ID_BYTES]);
+
+void lua_conn_setup(struct script *script);
+/* Pushes the connection's box. */
+void lua_conn_push(lua_State *L, struct script *script, struct conn *conn);
+/* The id that `except` names, by connection or by id; 0 for a string that is no id of this gateway.
+ * Raises for other types. */
+uint64_t lua_conn_check_id(lua_State *L, struct script *script, int index);
+/* hooks->forget. */
+void lua_conn_forget(struct script *script, struct conn *conn);
+
+#endif

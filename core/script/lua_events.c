@@ -1,0 +1,240 @@
+#include "script/lua_events.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "gateway/conn.h"
+#include "gateway/exchange.h"
+#include "gateway/routes.h"
+#include "script/lua_app.h"
+#include "script/lua_conn.h"
+#include "script/lua_request.h"
+#include "script/lua_response.h"
+#include "script/lua_task.h"
+
+/* --- connections --- */
+
+static void on_conn_end(struct task *task, bool is_ok) {
+  struct conn *conn = task->conn;
+  if (!is_ok) conn_close(conn, 1011, SLICE(""));
+  if (!task->has_suspended) return;
+  conn->task = NULL;
+  conn_resume(conn);
+}
+
+/* A task with handler and connection pushed; NULL at the limit of tasks: the connection closes. */
+static struct task *conn_task(struct conn *conn, const char *event, int which) {
+  struct script *script = conn->worker->script;
+  struct task *task = task_take(script, event, on_conn_end);
+  if (task == NULL) {
+    log_warn("%s of %s is left out, the limit of tasks is reached", event, conn->route->pattern);
+    conn_close(conn, 1013, SLICE("too many tasks"));
+    return NULL;
+  }
+  task->conn = conn;
+  task->route = conn->route;
+  task->timeout_ms = conn->route->options.handler_timeout_ms;
+  ref_push(task->L, app_handler(conn->route, which));
+  lua_conn_push(task->L, script, conn);
+  return task;
+}
+
+static hook_result conn_run(struct conn *conn, struct task *task, int arguments) {
+  hook_result result = task_run(task, arguments);
+  if (result == HOOK_SUSPENDED) conn->task = task;
+  return result;
+}
+
+static hook_result tell(struct conn *conn, const char *event, int which) {
+  struct task *task = conn_task(conn, event, which);
+  return task != NULL ? conn_run(conn, task, 1) : HOOK_DONE;
+}
+
+hook_result events_on_open(struct conn *conn) {
+  return tell(conn, "on_open", APP_OPEN);
+}
+
+hook_result events_on_message(struct conn *conn, slice data, bool is_binary) {
+  struct task *task = conn_task(conn, "on_message", APP_MESSAGE);
+  if (task == NULL) return HOOK_DONE;
+  script_push_slice(task->L, data);
+  lua_pushboolean(task->L, is_binary);
+  return conn_run(conn, task, 3);
+}
+
+hook_result events_on_close(struct conn *conn, int code, slice reason) {
+  struct task *task = conn_task(conn, "on_close", APP_CLOSE);
+  if (task == NULL) return HOOK_DONE;
+  lua_pushinteger(task->L, code);
+  script_push_slice(task->L, reason);
+  return conn_run(conn, task, 3);
+}
+
+hook_result events_on_drain(struct conn *conn) {
+  return tell(conn, "on_drain", APP_DRAIN);
+}
+
+hook_result events_on_signal(struct conn *conn, slice data, bool is_binary, slice topic) {
+  (void)is_binary;
+  struct task *task = conn_task(conn, "on_signal", APP_SIGNAL);
+  if (task == NULL) return HOOK_DONE;
+  script_push_slice(task->L, data);
+  script_push_slice(task->L, topic);
+  return conn_run(conn, task, 3);
+}
+
+hook_result events_on_tick(struct conn *conn) {
+  return tell(conn, "on_tick", APP_TICK);
+}
+
+void events_cancel(struct conn *conn) {
+  struct task *task = conn->task;
+  if (task != NULL) task_cancel(task, "closed");
+}
+
+void events_forget(struct conn *conn) {
+  lua_conn_forget(conn->worker->script, conn);
+}
+
+/* --- exchanges --- */
+
+/* The exchange that the task is to answer, once; NULL when it is gone. */
+static struct exchange *take_exchange(struct task *task) {
+  struct exchange *exchange = task->exchange;
+  task->exchange = NULL;
+  if (exchange != NULL) exchange->script = NULL;
+  return exchange;
+}
+
+static void fail_exchange(struct task *task, struct exchange *exchange, const char *message) {
+  if (message != NULL) {
+    log_error("error in %s of %s: %s", task->event, task->route->pattern, message);
+  }
+  exchange_respond_text(exchange, 500, SLICE("Internal Server Error"));
+}
+
+static bool answer_timeout(struct task *task, struct exchange *exchange) {
+  if (task->ended == NULL || strcmp(task->ended, "timeout") != 0) return false;
+  log_warn("%s of %s has taken too long", task->event, task->route->pattern);
+  exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
+  return true;
+}
+
+static void on_request_end(struct task *task, bool is_ok) {
+  struct exchange *exchange = take_exchange(task);
+  if (exchange == NULL || answer_timeout(task, exchange)) return;
+  if (!is_ok) {
+    fail_exchange(task, exchange, NULL);
+    return;
+  }
+  if (lua_gettop(task->L) == 0) lua_pushnil(task->L);
+  struct script *script = task->script;
+  if (!lua_response_send(script, task->L, 1, exchange)) {
+    buf_append_char(&script->message, '\0');
+    fail_exchange(task, exchange, script->message.data);
+  }
+}
+
+static bool is_refusal_code(double code) {
+  if (code != floor(code)) return false;
+  if (code == 204 || code == 1008 || code == 1013) return true;
+  return (code >= 400 && code <= 599) || (code >= 3000 && code <= 4999);
+}
+
+/* What is wrong with authenticate's results, or NULL. */
+static const char *judge_entry(lua_State *L) {
+  if (lua_istable(L, 1)) return NULL;
+  if (!lua_isnil(L, 1)) return "authenticate returns a table, or nil, reason and code";
+  if (!lua_isnil(L, 2) && lua_type(L, 2) != LUA_TSTRING) return "the reason is not a string";
+  if (lua_isnil(L, 3)) return NULL;
+  if (lua_type(L, 3) != LUA_TNUMBER || !is_refusal_code(lua_tonumber(L, 3))) {
+    return "the code is not 204, 400 to 599, 1008, 1013 or 3000 to 4999";
+  }
+  bool is_close_code = lua_tonumber(L, 3) >= 1000;
+  if (is_close_code && lua_objlen(L, 2) > 123) return "a close reason has at most 123 bytes";
+  return NULL;
+}
+
+static void on_authenticate_end(struct task *task, bool is_ok) {
+  struct exchange *exchange = take_exchange(task);
+  if (exchange == NULL || answer_timeout(task, exchange)) return;
+  lua_State *L = task->L;
+  if (is_ok) lua_settop(L, 3);
+  const char *fault = is_ok ? judge_entry(L) : NULL;
+  if (!is_ok || fault != NULL) {
+    fail_exchange(task, exchange, fault);
+    return;
+  }
+  if (lua_istable(L, 1)) {
+    lua_request_set_session(L, task->script, exchange->request, 1);
+    exchange_admit(exchange);
+    return;
+  }
+  int code = lua_isnil(L, 3) ? 403 : (int)lua_tointeger(L, 3);
+  slice reason = lua_isnil(L, 2) ? SLICE("") : script_slice_at(L, 2);
+  exchange_refuse(exchange, code, reason);
+}
+
+static void ask(struct exchange *exchange, const char *event, int which, task_end on_end) {
+  struct script *script = exchange->worker->script;
+  struct task *task = task_take(script, event, on_end);
+  if (task == NULL) {
+    exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
+    return;
+  }
+  task->exchange = exchange;
+  task->route = exchange->route;
+  task->timeout_ms = exchange->route->options.handler_timeout_ms;
+  ref_push(task->L, app_handler(exchange->route, which));
+  lua_request_push(task->L, script, exchange->request);
+  exchange->script = task;
+  task_run(task, 1);
+}
+
+void events_authenticate(struct exchange *exchange) {
+  ask(exchange, "authenticate", APP_AUTHENTICATE, on_authenticate_end);
+}
+
+void events_request(struct exchange *exchange) {
+  ask(exchange, "the handler", APP_HTTP, on_request_end);
+}
+
+void events_cancel_exchange(struct exchange *exchange) {
+  struct task *task = exchange->script;
+  if (task == NULL) return;
+  take_exchange(task);
+  task_cancel(task, "closed");
+}
+
+void events_forget_exchange(struct exchange *exchange, bool keep_session) {
+  if (exchange->script != NULL) take_exchange(exchange->script);
+  if (keep_session || exchange->request == NULL) return;
+  lua_request_forget(exchange->worker->script, exchange->request, false);
+}
+
+/* --- the gateway's life --- */
+
+static void on_life_end(struct task *task, bool is_ok) {
+  (void)task;
+  (void)is_ok;
+}
+
+static void run_all(struct script *script, const handler_list *list, const char *event,
+                    const char *argument) {
+  for (size_t i = 0; i < list->count; i++) {
+    struct task *task = task_take(script, event, on_life_end);
+    if (task == NULL) return;
+    ref_push(task->L, list->handlers[i]);
+    if (argument != NULL) lua_pushstring(task->L, argument);
+    task_run(task, argument != NULL ? 1 : 0);
+  }
+}
+
+void events_start(struct script *script) {
+  run_all(script, &script->on_start, "on_start", "boot");
+}
+
+void events_stopped(struct script *script) {
+  run_all(script, &script->on_stop, "on_stop", NULL);
+}

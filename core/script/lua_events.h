@@ -1,0 +1,27 @@
+/* The gateway's questions and news, as calls of handlers: the hooks of connections and exchanges.
+ */
+#ifndef PERIGEE_SCRIPT_LUA_EVENTS_H
+#define PERIGEE_SCRIPT_LUA_EVENTS_H
+
+#include "gateway/hooks.h"
+#include "script/lua_script.h"
+
+void events_authenticate(struct exchange *exchange);
+void events_request(struct exchange *exchange);
+void events_cancel_exchange(struct exchange *exchange);
+void events_forget_exchange(struct exchange *exchange, bool keep_session);
+
+hook_result events_on_open(struct conn *conn);
+hook_result events_on_message(struct conn *conn, slice data, bool is_binary);
+hook_result events_on_close(struct conn *conn, int code, slice reason);
+hook_result events_on_drain(struct conn *conn);
+hook_result events_on_signal(struct conn *conn, slice data, bool is_binary, slice topic);
+hook_result events_on_tick(struct conn *conn);
+void events_cancel(struct conn *conn);
+void events_forget(struct conn *conn);
+
+/* on_start("boot"), on_stop(). */
+void events_start(struct script *script);
+void events_stopped(struct script *script);
+
+#endif

@@ -1,0 +1,27 @@
+/* What a script sees: a copy of the standard library without what would leave the sandbox, a
+ * `require` of its own, and no way to make globals by accident.
+ *
+ * A sandbox against mistakes, not against malice: a script may still loop for ever. */
+#ifndef PERIGEE_SCRIPT_LUA_SANDBOX_H
+#define PERIGEE_SCRIPT_LUA_SANDBOX_H
+
+#include "script/lua_script.h"
+
+/* Opens the libraries and makes the environment that all code of this load runs in. */
+void sandbox_open(struct script *script);
+
+/* Pushes the chunk of a file, or returns false with one line pushed: "file:line: message". */
+bool sandbox_load_file(lua_State *L, const char *path);
+
+/* Takes the table at the top: the functions of the core, which the embedded Lua code gets as its
+ * second argument. */
+void sandbox_set_core(struct script *script);
+
+/* Pushes "file:line" of the innermost script function from `level` on; "" without one. */
+void sandbox_push_where(lua_State *L, int level);
+/* Whether a message begins with "file:line: ". */
+bool sandbox_has_position(const char *message);
+/* An error handler for lua_pcall: makes any error value a message with a position. */
+int sandbox_on_load_error(lua_State *L);
+
+#endif

@@ -1,0 +1,131 @@
+/* What the files of the script layer share: the worker's script, its references, its failures.
+ *
+ * A `struct script` is one Lua state with what C holds for it. It finds its way into binding
+ * functions as their first upvalue. Lua values held by C are registry references, taken and
+ * dropped here only, and counted: both counts are zero when the script is unloaded. */
+#ifndef PERIGEE_SCRIPT_LUA_SCRIPT_H
+#define PERIGEE_SCRIPT_LUA_SCRIPT_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/list.h"
+#include "base/slice.h"
+#include "gateway/worker.h"
+#include "pubsub/policy.h"
+
+struct every;
+struct task;
+
+/* Functions that run when the gateway starts or stops. */
+typedef struct {
+  int *handlers; /* standing references */
+  size_t count;
+} handler_list;
+
+struct script {
+  lua_State *L; /* the main thread: runs the load, then only lends its stack */
+  struct worker *worker;
+  uint64_t refs;          /* held for connections, requests, tasks and timers under way */
+  uint64_t standing_refs; /* held for the life of the load: handlers, metatables, the pool */
+
+  struct task *current;    /* whose handler runs */
+  struct task *free_tasks; /* the pool */
+  uint32_t free_task_count;
+  uint64_t task_count; /* running and suspended */
+  struct list suspended;
+
+  struct list afters; /* perigee.after and spawn, not yet fired */
+  uint64_t after_count;
+  struct every *everies;
+  handler_list on_start;
+  handler_list on_stop;
+  struct policies *policies; /* declared by the load, until they are taken */
+
+  int conn_metatable;
+  int request_metatable;
+  int headers_metatable;
+  int timer_metatable;
+  int shared_metatable;
+
+  struct buf scratch; /* one call's text: JSON to publish, a header's values */
+  struct buf message; /* what is wrong with a handler's result */
+  struct buf cookies; /* a response's Set-Cookie values */
+  char *directory;    /* the main script's */
+
+  uint64_t collected_bytes; /* the heap's size after the last step */
+  uint64_t live_bytes;      /* after the last full cycle */
+  bool is_collecting;
+  bool is_loading;
+  bool is_stopping;
+};
+
+static inline struct script *script_of(lua_State *L) {
+  return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Takes the value at the top of the stack into the registry; never 0. */
+int ref_take(struct script *script, lua_State *L);
+/* Drops it and sets the place to 0; no effect on 0. */
+void ref_drop(struct script *script, int *ref);
+/* The same for what lives as long as the load. */
+int ref_take_standing(struct script *script, lua_State *L);
+void ref_drop_standing(struct script *script, int *ref);
+
+static inline void ref_push(lua_State *L, int ref) {
+  lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
+}
+
+/* Registers functions in the table at the top, with the script as their first upvalue. */
+void script_register(struct script *script, const luaL_Reg *functions);
+/* A metatable held by a standing reference: `name` for error messages, `methods` get the script
+ * and the metatable as upvalues; `index`, when not NULL, is __index with a table of the methods as
+ * third upvalue, else that table itself is. */
+int script_new_metatable(struct script *script, const char *name, const luaL_Reg *methods,
+                         lua_CFunction index);
+
+/* Whether the value is a userdata with this metatable: the box, or NULL. */
+void *script_peek_box(lua_State *L, int index, int metatable);
+/* The same, raising where it is not. */
+void *script_check_box(lua_State *L, int index, int metatable, const char *name);
+
+static inline slice script_slice_at(lua_State *L, int index) {
+  slice s;
+  s.data = lua_tolstring(L, index, &s.len);
+  return s;
+}
+/* A string argument; numbers are not taken for strings. */
+slice script_check_slice(lua_State *L, int index);
+
+static inline void script_push_slice(lua_State *L, slice s) {
+  lua_pushlstring(L, s.len > 0 ? s.data : "", s.len);
+}
+
+/* nil, message, code. */
+int script_push_failure(lua_State *L, const char *message, const char *code);
+
+/* Raises while the script loads: `name` does something, and loading only declares. */
+void script_check_loaded(lua_State *L, struct script *script, const char *name);
+
+/* Seconds to milliseconds, rounded up, so that a wait is never shorter than asked. Raises for
+ * what is no number, negative or beyond 100 years. */
+uint64_t script_check_ms(lua_State *L, int index);
+bool script_seconds_to_ms(double seconds, uint64_t *ms);
+
+/* Raises `unknown option "key" for function`, or `not yet: key` for one in `later` (ends with
+ * NULL) whose value is not false. For the key at index -2 and the value at -1. */
+void script_unknown_option(lua_State *L, const char *function, const char *const *later);
+
+/* Text or, for a table, JSON in script->scratch, valid until that is used again. Raises for other
+ * types, and for tables that JSON cannot say. False for what is not UTF-8 or too large: then nil,
+ * message and code are pushed. */
+bool script_check_data(lua_State *L, struct script *script, int index, slice *data);
+
+/* A message for people of an error value of any type; never raises. Borrowed from the stack. */
+const char *script_error_text(lua_State *L, int index);
+
+#endif

@@ -1,0 +1,295 @@
+#include "script/lua_state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/gateway.h"
+#include "gateway/worker.h"
+#include "script/lua_app.h"
+#include "script/lua_conn.h"
+#include "script/lua_crypto.h"
+#include "script/lua_events.h"
+#include "script/lua_json.h"
+#include "script/lua_log.h"
+#include "script/lua_request.h"
+#include "script/lua_sandbox.h"
+#include "script/lua_script.h"
+#include "script/lua_shared.h"
+#include "script/lua_task.h"
+#include "script/lua_timer.h"
+#include "script/lua_topic.h"
+
+enum {
+  /* The collector's own schedule is a safety net for handlers that allocate without end: it begins
+   * at three times what was live. */
+  AUTOMATIC_PAUSE = 300,
+  STEP_MULTIPLIER = 400,
+  /* Growth that is not worth a step: it would be all overhead. */
+  MIN_GROWTH_BYTES = 64 * 1024,
+  /* A cycle begins when the heap is this much larger than after the last. */
+  CYCLE_GROWTH_PERCENT = 50,
+  CYCLE_MIN_BYTES = 1024 * 1024,
+  /* In lua_gc's KiB: about 20 us each. */
+  STEP_KIB = 8,
+};
+#define STEP_NS ((uint64_t)400 * 1000) /* a step's share of a turn */
+
+static uint64_t heap_bytes(lua_State *L) {
+  return (uint64_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (uint64_t)lua_gc(L, LUA_GCCOUNTB, 0);
+}
+
+/* --- loading --- */
+
+static int on_panic(lua_State *L) {
+  log_error("Lua failed outside of a handler: %s", script_error_text(L, -1));
+  abort();
+}
+
+/* The functions that the library's Lua half gets: perigee's own, json, crypto and log. */
+static void push_core(struct script *script) {
+  lua_State *L = script->L;
+  lua_newtable(L);
+  lua_app_register(script);
+  lua_newtable(L);
+  lua_task_register(script);
+  lua_timer_register(script);
+  lua_topic_register(script);
+  lua_shared_register(script);
+  lua_crypto_register(script);
+  lua_json_open(L);
+  lua_setfield(L, -2, "json");
+  lua_crypto_push(script);
+  lua_setfield(L, -2, "crypto");
+  lua_log_push(script);
+  lua_setfield(L, -2, "log");
+  lua_setfield(L, -2, "perigee");
+}
+
+static char *directory_of(const char *path) {
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL) return mem_copy(SLICE("."));
+  if (slash == path) return mem_copy(SLICE("/"));
+  return mem_copy(slice_of(path, (size_t)(slash - path)));
+}
+
+static struct script *script_new(struct worker *worker, const char *path) {
+  struct script *script = mem_alloc_zero(sizeof *script);
+  script->worker = worker;
+  script->directory = directory_of(path);
+  list_init(&script->suspended);
+  list_init(&script->afters);
+  buf_init(&script->scratch, 0);
+  buf_init(&script->message, 0);
+  buf_init(&script->cookies, 0);
+  script->is_loading = true;
+  script->policies = policies_new();
+  script->L = luaL_newstate();
+  REQUIRE(script->L != NULL);
+  lua_atpanic(script->L, on_panic);
+  return script;
+}
+
+static void script_free(struct script *script) {
+  lua_app_free(script);
+  lua_timer_stop_all(script);
+  everies_free(script);
+  tasks_deinit(script);
+  ref_drop_standing(script, &script->conn_metatable);
+  ref_drop_standing(script, &script->request_metatable);
+  ref_drop_standing(script, &script->headers_metatable);
+  ref_drop_standing(script, &script->timer_metatable);
+  ref_drop_standing(script, &script->shared_metatable);
+  if (script->refs > 0 || script->standing_refs > 0) {
+    log_error("%llu Lua references of connections and %llu others were not dropped",
+              (unsigned long long)script->refs, (unsigned long long)script->standing_refs);
+  }
+  lua_close(script->L);
+  buf_deinit(&script->scratch);
+  buf_deinit(&script->message);
+  buf_deinit(&script->cookies);
+  mem_free(script->directory);
+  mem_free(script);
+}
+
+static int count_lines(const char *path) {
+  FILE *file = fopen(path, "rb");
+  int lines = 1;
+  bool is_at_start = false;
+  for (int c; file != NULL && (c = fgetc(file)) != EOF;) {
+    if (is_at_start) lines++;
+    is_at_start = c == '\n';
+  }
+  if (file != NULL) fclose(file);
+  return lines;
+}
+
+/* Everything of a load that may raise, in one protected call: loads the main script (argument 1)
+ * and hands the app that it returns to the library, which declares what is in it. */
+static int load_protected(lua_State *L) {
+  struct script *script = lua_touserdata(L, 2);
+  const char *path = lua_tostring(L, 1);
+  sandbox_open(script);
+  push_core(script);
+  sandbox_set_core(script);
+  lua_conn_setup(script);
+  lua_request_setup(script);
+  lua_timer_setup(script);
+  lua_shared_setup(script);
+
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perigee.app");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -1, "declare");
+  if (!sandbox_load_file(L, path)) return lua_error(L);
+  lua_call(L, 0, 1);
+  lua_pushfstring(L, "%s:%d", path, count_lines(path));
+  lua_call(L, 2, 0);
+  return 0;
+}
+
+static void append_line(struct buf *out, const char *text) {
+  for (; *text != '\0'; text++) buf_append_char(out, *text == '\n' ? ' ' : *text);
+}
+
+static bool on_load(struct worker *worker, struct buf *error) {
+  const char *path = gateway_config(worker->gateway)->script;
+  struct script *script = script_new(worker, path);
+  lua_State *L = script->L;
+  worker->script = script;
+  worker->routes = routes_new();
+  lua_pushcfunction(L, sandbox_on_load_error);
+  lua_pushcfunction(L, load_protected);
+  lua_pushstring(L, path);
+  lua_pushlightuserdata(L, script);
+  bool is_ok = lua_pcall(L, 2, 0, 1) == 0;
+  script->is_loading = false;
+  if (!is_ok) {
+    append_line(error, script_error_text(L, -1));
+    script_free(script);
+    worker->script = NULL;
+    return false;
+  }
+  lua_settop(L, 0);
+  lua_gc(L, LUA_GCCOLLECT, 0);
+  script->live_bytes = script->collected_bytes = heap_bytes(L);
+  lua_gc(L, LUA_GCSETPAUSE, AUTOMATIC_PAUSE);
+  lua_gc(L, LUA_GCSETSTEPMUL, STEP_MULTIPLIER);
+  return true;
+}
+
+static struct policies *on_take_policies(struct worker *worker) {
+  struct script *script = worker->script;
+  struct policies *policies = script->policies;
+  script->policies = NULL;
+  return policies;
+}
+
+/* --- life --- */
+
+static void on_start(struct worker *worker) {
+  struct script *script = worker->script;
+  everies_start(script);
+  events_start(script);
+}
+
+static void on_stop(struct worker *worker) {
+  struct script *script = worker->script;
+  script->is_stopping = true;
+  lua_timer_stop_all(script);
+  tasks_cancel_all(script, "stopping");
+}
+
+static void on_stopped(struct worker *worker) {
+  events_stopped(worker->script);
+}
+
+static void on_unload(struct worker *worker) {
+  struct script *script = worker->script;
+  if (script == NULL) return;
+  script->is_stopping = true;
+  tasks_cancel_all(script, "stopping");
+  script_free(script);
+  worker->script = NULL;
+}
+
+/* --- the collector --- */
+
+static bool is_cycle_due(const struct script *script, uint64_t bytes) {
+  uint64_t growth = script->live_bytes / 100 * CYCLE_GROWTH_PERCENT;
+  if (growth < CYCLE_MIN_BYTES) growth = CYCLE_MIN_BYTES;
+  return bytes > script->live_bytes + growth;
+}
+
+/* Steps until the time is over or, when there is other work, until as much was done as the heap
+ * has grown. Returns whether the cycle is finished. */
+static bool run_steps(struct script *script, uint64_t growth, bool is_idle) {
+  lua_State *L = script->L;
+  uint64_t deadline_ns = clock_real_ns() + STEP_NS;
+  uint64_t done = 0;
+  do {
+    if (lua_gc(L, LUA_GCSTEP, STEP_KIB) != 0) return true;
+    done += STEP_KIB * 1024;
+  } while ((is_idle || done < growth) && clock_real_ns() < deadline_ns);
+  return false;
+}
+
+static bool on_step(struct worker *worker, bool is_idle) {
+  struct script *script = worker->script;
+  lua_State *L = script->L;
+  uint64_t bytes = heap_bytes(L);
+  if (!script->is_collecting && !is_cycle_due(script, bytes)) return false;
+  uint64_t growth = bytes > script->collected_bytes ? bytes - script->collected_bytes : 0;
+  if (script->is_collecting && !is_idle && growth < MIN_GROWTH_BYTES) return true;
+  script->is_collecting = !run_steps(script, growth, is_idle);
+  /* Pushes the collector's own next step away again: its schedule is only the safety net. */
+  lua_gc(L, LUA_GCRESTART, -1);
+  script->collected_bytes = heap_bytes(L);
+  if (!script->is_collecting) script->live_bytes = script->collected_bytes;
+  return script->is_collecting;
+}
+
+static void on_collect(struct worker *worker) {
+  struct script *script = worker->script;
+  /* Twice: what a finalizer lets go of is found by the second. */
+  lua_gc(script->L, LUA_GCCOLLECT, 0);
+  lua_gc(script->L, LUA_GCCOLLECT, 0);
+  script->is_collecting = false;
+  script->live_bytes = script->collected_bytes = heap_bytes(script->L);
+}
+
+static void on_count(struct worker *worker, hook_counts *counts) {
+  const struct script *script = worker->script;
+  *counts = (hook_counts){0, 0, 0};
+  if (script == NULL) return;
+  counts->lua_refs = script->refs;
+  counts->tasks = script->task_count;
+  counts->lua_bytes = heap_bytes(script->L);
+}
+
+const struct hooks lua_hooks = {
+    .load = on_load,
+    .take_policies = on_take_policies,
+    .start = on_start,
+    .stop = on_stop,
+    .stopped = on_stopped,
+    .unload = on_unload,
+    .authenticate = events_authenticate,
+    .request = events_request,
+    .cancel_exchange = events_cancel_exchange,
+    .forget_exchange = events_forget_exchange,
+    .on_open = events_on_open,
+    .on_message = events_on_message,
+    .on_close = events_on_close,
+    .on_drain = events_on_drain,
+    .on_signal = events_on_signal,
+    .on_tick = events_on_tick,
+    .cancel = events_cancel,
+    .forget = events_forget,
+    .step = on_step,
+    .collect = on_collect,
+    .count = on_count,
+};

@@ -1,0 +1,248 @@
+#include "script/lua_task.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/conn.h"
+#include "gateway/exchange.h"
+#include "gateway/routes.h"
+#include "script/lua_conn.h"
+
+enum {
+  POOL_TASKS = 256, /* idle coroutines worth keeping: about 1 KiB each */
+  /* A handler that goes on suspending after its end was told is a loop without an exit. */
+  MAX_REFUSED = 10,
+};
+
+static void on_task_due(struct timer *timer);
+
+static const char *ended_message(const char *code) {
+  if (strcmp(code, "closed") == 0) return "the connection is closed";
+  if (strcmp(code, "timeout") == 0) return "the handler has taken too long";
+  return "the gateway is stopping";
+}
+
+/* --- the pool --- */
+
+static struct task *task_new(struct script *script) {
+  struct task *task = mem_alloc_zero(sizeof *task);
+  task->script = script;
+  task->L = lua_newthread(script->L);
+  task->ref = ref_take_standing(script, script->L);
+  list_init(&task->link);
+  timer_init(&task->timer, on_task_due);
+  return task;
+}
+
+static void task_free(struct task *task) {
+  ref_drop_standing(task->script, &task->ref);
+  mem_free(task);
+}
+
+struct task *task_take(struct script *script, const char *event, task_end on_end) {
+  if (script->task_count >= script->worker->limits->tasks) return NULL;
+  struct task *task = script->free_tasks;
+  if (task != NULL) {
+    script->free_tasks = task->next_free;
+    script->free_task_count--;
+  } else {
+    task = task_new(script);
+  }
+  script->task_count++;
+  task->event = event;
+  task->on_end = on_end;
+  task->route = NULL;
+  task->conn = NULL;
+  task->exchange = NULL;
+  task->every = NULL;
+  task->deadline_ms = 0;
+  task->timeout_ms = 0;
+  task->ended = script->is_stopping ? "stopping" : NULL;
+  task->refused = 0;
+  task->is_suspending = false;
+  task->is_abandoned = false;
+  task->has_suspended = false;
+  return task;
+}
+
+/* A coroutine that has failed cannot be used again: only one that `is_clean` is kept. */
+static void task_give_back(struct task *task, bool is_clean) {
+  struct script *script = task->script;
+  script->task_count--;
+  if (!is_clean || script->free_task_count >= POOL_TASKS) {
+    task_free(task);
+    return;
+  }
+  lua_settop(task->L, 0);
+  task->next_free = script->free_tasks;
+  script->free_tasks = task;
+  script->free_task_count++;
+}
+
+void tasks_deinit(struct script *script) {
+  while (script->free_tasks != NULL) {
+    struct task *task = script->free_tasks;
+    script->free_tasks = task->next_free;
+    task_free(task);
+  }
+  script->free_task_count = 0;
+}
+
+/* --- running --- */
+
+void task_log_error(const struct task *task, lua_State *L, const char *message) {
+  struct script *script = task->script;
+  char id[LUA_CONN_ID_BYTES] = "";
+  if (task->conn != NULL) lua_conn_format_id(script, task->conn->subscriber.id, id);
+  luaL_traceback(script->L, L, NULL, 0);
+  buf_clear(&script->message);
+  buf_append_format(&script->message, "error in %s", task->event);
+  if (task->route != NULL) buf_append_format(&script->message, " of %s", task->route->pattern);
+  if (id[0] != '\0') buf_append_format(&script->message, " (connection %s)", id);
+  buf_append_format(&script->message, ": %s\n%s", message, lua_tostring(script->L, -1));
+  log_write_text(LOG_ERROR, buf_peek(&script->message));
+  lua_pop(script->L, 1);
+}
+
+/* A loop around perigee.sleep without an exit ends here. That is how background work is often
+ * written, so at the gateway's end it is nothing to speak of. */
+static void log_abandoned(const struct task *task) {
+  bool is_stopping = strcmp(task->ended, "stopping") == 0;
+  log_write(is_stopping ? LOG_DEBUG : LOG_WARN,
+            "%s%s%s went on suspending after it was told \"%s\", and was given up", task->event,
+            task->route != NULL ? " of " : "", task->route != NULL ? task->route->pattern : "",
+            task->ended);
+}
+
+static void task_finish(struct task *task, int status) {
+  bool is_ok = status == 0;
+  if (task->is_abandoned) {
+    log_abandoned(task);
+  } else if (status == LUA_YIELD) {
+    task_log_error(task, task->L,
+                   "the handler yielded; coroutine.yield is for coroutines of your own");
+  } else if (!is_ok) {
+    task_log_error(task, task->L, script_error_text(task->L, -1));
+  }
+  task->on_end(task, is_ok);
+  task_give_back(task, is_ok);
+}
+
+static hook_result task_resume(struct task *task, int arguments) {
+  struct script *script = task->script;
+  struct task *outer = script->current;
+  script->current = task;
+  int status = lua_resume(task->L, arguments);
+  script->current = outer;
+  if (status == LUA_YIELD && task->is_suspending) {
+    task->is_suspending = false;
+    return HOOK_SUSPENDED;
+  }
+  task_finish(task, status);
+  return HOOK_DONE;
+}
+
+hook_result task_run(struct task *task, int arguments) {
+  hook_result result = task_resume(task, arguments);
+  if (result == HOOK_SUSPENDED) task->has_suspended = true;
+  return result;
+}
+
+/* --- suspending --- */
+
+static void task_wake(struct task *task) {
+  list_remove(&task->link);
+  timer_stop(&task->script->worker->timers, &task->timer);
+}
+
+/* Its connection may go while the handler runs: it is held meanwhile. */
+static void task_continue(struct task *task, int arguments) {
+  struct conn *conn = task->conn;
+  if (conn != NULL) conn_retain(conn);
+  task_resume(task, arguments);
+  if (conn != NULL) conn_release(conn);
+}
+
+void task_cancel(struct task *task, const char *code) {
+  task_wake(task);
+  task->ended = code;
+  task_continue(task, script_push_failure(task->L, ended_message(code), code));
+}
+
+static void on_task_due(struct timer *timer) {
+  struct task *task = CONTAINER_OF(timer, struct task, timer);
+  if (task->wake_ms > task->deadline_ms) {
+    task_cancel(task, "timeout");
+    return;
+  }
+  task_wake(task);
+  lua_pushboolean(task->L, true);
+  task_continue(task, 1);
+}
+
+void tasks_cancel_all(struct script *script, const char *code) {
+  struct list *link;
+  while ((link = list_peek(&script->suspended)) != NULL) {
+    task_cancel(LIST_OWNER(link, struct task, link), code);
+  }
+}
+
+void task_check_can_suspend(lua_State *L, struct script *script, const char *name) {
+  script_check_loaded(L, script, name);
+  if (script->current == NULL || script->current->L != L) {
+    luaL_error(L,
+               "%s cannot be called in a coroutine of your own; perigee.spawn runs a function "
+               "that can",
+               name);
+  }
+  if (!lua_isyieldable(L)) {
+    luaL_error(L,
+               "%s cannot suspend inside table.sort, string.gsub, require or another function "
+               "in C that calls back",
+               name);
+  }
+}
+
+int task_suspend(lua_State *L, struct script *script, uint64_t wake_ms) {
+  struct task *task = script->current;
+  if (task->ended != NULL) {
+    if (++task->refused <= MAX_REFUSED) {
+      return script_push_failure(L, ended_message(task->ended), task->ended);
+    }
+    task->is_abandoned = true;
+    return lua_yield(L, 0);
+  }
+  uint64_t now_ms = clock_now_ms();
+  if (task->deadline_ms == 0) {
+    task->deadline_ms = task->timeout_ms > 0 ? now_ms + task->timeout_ms : UINT64_MAX;
+  }
+  task->wake_ms = wake_ms;
+  uint64_t due_ms = wake_ms < task->deadline_ms ? wake_ms : task->deadline_ms;
+  if (due_ms != UINT64_MAX) timer_start(&script->worker->timers, &task->timer, due_ms);
+  list_insert(&script->suspended, &task->link);
+  task->is_suspending = true;
+  return lua_yield(L, 0);
+}
+
+uint64_t task_current_conn_id(const struct script *script) {
+  const struct task *task = script->current;
+  return task != NULL && task->conn != NULL ? task->conn->subscriber.id : 0;
+}
+
+static int l_sleep(lua_State *L) {
+  struct script *script = script_of(L);
+  uint64_t ms = script_check_ms(L, 1);
+  task_check_can_suspend(L, script, "perigee.sleep");
+  return task_suspend(L, script, clock_now_ms() + ms);
+}
+
+static const luaL_Reg perigee_task_functions[] = {
+    {"sleep", l_sleep},
+    {NULL, NULL},
+};
+
+void lua_task_register(struct script *script) {
+  script_register(script, perigee_task_functions);
+}

@@ -1,0 +1,81 @@
+/* Handlers under way: coroutines from a pool, and their suspensions.
+ *
+ * A task is one run of one handler. One that does not suspend costs a resume: its coroutine goes
+ * back to the pool, and nothing is allocated. One that suspends is resumed by its timer, or ended
+ * with nil, message and a code: "closed" (its connection went), "timeout" (handler_timeout),
+ * "stopping". What the handler belongs to is known by `conn` or `exchange`; both NULL: neither. */
+#ifndef PERIGEE_SCRIPT_LUA_TASK_H
+#define PERIGEE_SCRIPT_LUA_TASK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/timer.h"
+#include "gateway/hooks.h"
+#include "script/lua_script.h"
+
+struct conn;
+struct exchange;
+struct every;
+struct route;
+
+/* The handler has ended. With is_ok its results are on task->L from index 1. `task` goes back to
+ * the pool afterwards. */
+typedef void (*task_end)(struct task *task, bool is_ok);
+
+struct task {
+  lua_State *L;
+  int ref; /* anchors the coroutine; standing */
+  struct script *script;
+  struct task *next_free;
+  struct list link; /* in script->suspended, or on no list */
+  struct timer timer;
+  uint64_t wake_ms;     /* when the sleep is over */
+  uint64_t deadline_ms; /* UINT64_MAX: none; 0: not known, the handler has not suspended yet */
+  uint64_t timeout_ms;  /* 0: none */
+  const char *event;    /* "on_message": for the log */
+  const struct route *route;
+  struct conn *conn;
+  struct exchange *exchange;
+  struct every *every;
+  task_end on_end;
+  const char *ended; /* the code with which its suspensions end from now on; NULL: they do not */
+  unsigned refused;  /* suspensions asked for since */
+  bool is_suspending;
+  bool is_abandoned;
+  bool has_suspended; /* it did not end in the call that began it */
+};
+
+/* A task whose coroutine has an empty stack, for the handler and its arguments. NULL at the limit
+ * of tasks. */
+struct task *task_take(struct script *script, const char *event, task_end on_end);
+
+/* Runs the handler that stands on task->L below its `arguments`. */
+hook_result task_run(struct task *task, int arguments);
+
+/* Ends a suspended task with nil, message and this code; it has ended when this returns. */
+void task_cancel(struct task *task, const char *code);
+
+/* All suspended tasks. */
+void tasks_cancel_all(struct script *script, const char *code);
+
+/* Logs an error in the handler; the error value is at the top of `L`, whose stack is as it was
+ * when it was raised. */
+void task_log_error(const struct task *task, lua_State *L, const char *message);
+
+/* Frees the pool. No task is under way. */
+void tasks_deinit(struct script *script);
+
+/* For a binding that suspends: raises where `name` cannot. */
+void task_check_can_suspend(lua_State *L, struct script *script, const char *name);
+/* Suspends until `wake_ms` at the latest; the binding returns what this returns. After it Lua gets
+ * true, or nil, message and code. */
+int task_suspend(lua_State *L, struct script *script, uint64_t wake_ms);
+
+/* The connection whose handler runs: 0 for none. */
+uint64_t task_current_conn_id(const struct script *script);
+
+void lua_task_register(struct script *script);
+
+#endif

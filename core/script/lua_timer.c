@@ -1,0 +1,209 @@
+#include "script/lua_timer.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/gateway.h"
+#include "script/lua_task.h"
+
+/* --- app:every --- */
+
+struct every {
+  struct timer timer;
+  struct script *script;
+  struct every *next;
+  uint64_t period_ms;
+  int handler;  /* standing */
+  bool is_busy; /* its last run is still suspended: this one is left out */
+};
+
+static void on_every_end(struct task *task, bool is_ok) {
+  (void)is_ok;
+  task->every->is_busy = false;
+}
+
+/* Missed runs are left out, so that a stall is not followed by a burst. */
+static void every_start(struct every *every) {
+  uint64_t started_ms = gateway_started_ms(every->script->worker->gateway);
+  uint64_t now_ms = clock_now_ms();
+  uint64_t passed = now_ms > started_ms ? (now_ms - started_ms) / every->period_ms : 0;
+  uint64_t due_ms = started_ms + (passed + 1) * every->period_ms;
+  timer_start(&every->script->worker->timers, &every->timer, due_ms);
+}
+
+static void on_every_due(struct timer *timer) {
+  struct every *every = CONTAINER_OF(timer, struct every, timer);
+  every_start(every);
+  if (every->is_busy) return;
+  struct task *task = task_take(every->script, "app:every", on_every_end);
+  if (task == NULL) {
+    log_warn("app:every: a run is left out, the limit of tasks is reached");
+    return;
+  }
+  task->every = every;
+  every->is_busy = true;
+  ref_push(task->L, every->handler);
+  task_run(task, 0);
+}
+
+void every_new(struct script *script, lua_State *L, uint64_t period_ms) {
+  struct every *every = mem_alloc_zero(sizeof *every);
+  timer_init(&every->timer, on_every_due);
+  every->script = script;
+  every->period_ms = period_ms;
+  every->handler = ref_take_standing(script, L);
+  every->next = script->everies;
+  script->everies = every;
+}
+
+void everies_start(struct script *script) {
+  for (struct every *every = script->everies; every != NULL; every = every->next) {
+    every_start(every);
+  }
+}
+
+void everies_free(struct script *script) {
+  while (script->everies != NULL) {
+    struct every *every = script->everies;
+    script->everies = every->next;
+    timer_stop(&script->worker->timers, &every->timer);
+    ref_drop_standing(script, &every->handler);
+    mem_free(every);
+  }
+}
+
+/* --- perigee.after and perigee.spawn --- */
+
+struct after {
+  struct timer timer;
+  struct list link; /* in script->afters */
+  struct script *script;
+  struct after **box; /* the timer object's pointer to this, or NULL */
+  int handler;
+  int box_ref; /* keeps the timer object while it is pending */
+  const char *event;
+};
+
+static void after_free(struct after *after) {
+  struct script *script = after->script;
+  if (after->box != NULL) *after->box = NULL;
+  timer_stop(&script->worker->timers, &after->timer);
+  list_remove(&after->link);
+  script->after_count--;
+  ref_drop(script, &after->handler);
+  ref_drop(script, &after->box_ref);
+  mem_free(after);
+}
+
+static void on_after_end(struct task *task, bool is_ok) {
+  (void)task;
+  (void)is_ok;
+}
+
+static void on_after_due(struct timer *timer) {
+  struct after *after = CONTAINER_OF(timer, struct after, timer);
+  struct script *script = after->script;
+  struct task *task = task_take(script, after->event, on_after_end);
+  if (task == NULL) {
+    /* It is late rather than lost. */
+    timer_start(&script->worker->timers, timer, clock_now_ms() + 100);
+    return;
+  }
+  ref_push(task->L, after->handler);
+  after_free(after);
+  task_run(task, 0);
+}
+
+/* The function is at the top of the stack and is popped. */
+static struct after *after_new(struct script *script, lua_State *L, const char *event,
+                               uint64_t delay_ms) {
+  struct after *after = mem_alloc_zero(sizeof *after);
+  timer_init(&after->timer, on_after_due);
+  after->script = script;
+  after->event = event;
+  after->handler = ref_take(script, L);
+  list_init(&after->link);
+  list_insert(&script->afters, &after->link);
+  script->after_count++;
+  timer_start(&script->worker->timers, &after->timer, clock_now_ms() + delay_ms);
+  return after;
+}
+
+void lua_timer_stop_all(struct script *script) {
+  for (struct every *every = script->everies; every != NULL; every = every->next) {
+    timer_stop(&script->worker->timers, &every->timer);
+  }
+  struct list *link;
+  while ((link = list_peek(&script->afters)) != NULL) {
+    after_free(LIST_OWNER(link, struct after, link));
+  }
+}
+
+/* True when another may be made; else nil, message and code are pushed. */
+static bool check_room(lua_State *L, const struct script *script) {
+  if (script->is_stopping) {
+    script_push_failure(L, "the gateway is stopping", "stopping");
+    return false;
+  }
+  if (script->after_count < script->worker->limits->timers) return true;
+  script_push_failure(L, "too many timers", "limit");
+  return false;
+}
+
+static int l_after(lua_State *L) {
+  struct script *script = script_of(L);
+  uint64_t delay_ms = script_check_ms(L, 1);
+  luaL_checktype(L, 2, LUA_TFUNCTION);
+  script_check_loaded(L, script, "perigee.after");
+  if (!check_room(L, script)) return 3;
+  struct after **box = lua_newuserdata(L, sizeof(struct after *));
+  *box = NULL;
+  ref_push(L, script->timer_metatable);
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, 2);
+  struct after *after = after_new(script, L, "perigee.after", delay_ms);
+  after->box = box;
+  *box = after;
+  lua_pushvalue(L, -1);
+  after->box_ref = ref_take(script, L);
+  return 1;
+}
+
+static int l_spawn(lua_State *L) {
+  struct script *script = script_of(L);
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  script_check_loaded(L, script, "perigee.spawn");
+  if (!check_room(L, script)) return 3;
+  lua_pushvalue(L, 1);
+  after_new(script, L, "perigee.spawn", 0);
+  lua_pushboolean(L, true);
+  return 1;
+}
+
+static int l_cancel(lua_State *L) {
+  struct script *script = script_of(L);
+  struct after **box = script_check_box(L, 1, script->timer_metatable, "timer");
+  bool was_pending = *box != NULL;
+  if (was_pending) after_free(*box);
+  lua_pushboolean(L, was_pending);
+  return 1;
+}
+
+static const luaL_Reg perigee_timer_functions[] = {
+    {"after", l_after},
+    {"spawn", l_spawn},
+    {NULL, NULL},
+};
+
+static const luaL_Reg timer_methods[] = {
+    {"cancel", l_cancel},
+    {NULL, NULL},
+};
+
+void lua_timer_setup(struct script *script) {
+  script->timer_metatable = script_new_metatable(script, "timer", timer_methods, NULL);
+}
+
+void lua_timer_register(struct script *script) {
+  script_register(script, perigee_timer_functions);
+}

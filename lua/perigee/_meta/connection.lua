@@ -1,0 +1,122 @@
+---@meta
+
+error("this file is for editors; it is not to be required")
+
+--- One client's WebSocket or SSE stream.
+---
+--- After it is closed, what would reach the client answers `nil, "the connection is closed",
+--- "closed"`; the fields stay.
+---
+--- @class perigee.Connection
+--- @field id string unique in the gateway's life, on all workers
+--- @field session table what authenticate returned, else `{}`: the script's own
+--- @field request perigee.Request
+--- @field transport "websocket"|"sse"
+local Connection = {}
+
+--- @class perigee.SendOptions
+--- @field event? string the event's name, on SSE
+--- @field retry? number seconds after which an SSE client tries again
+--- @field binary? boolean bytes instead of UTF-8 text; false by default
+
+--- Queues `data` to this client alone. Returns before it is on the wire.
+---
+--- A string is sent as it is; a table is sent as JSON. Past `max_outbox` the connection closes with
+--- 1013.
+---
+--- @param data string|table
+--- @param opts? perigee.SendOptions
+--- @return true? queued
+--- @return string? message
+--- @return "closed"|"too_large"|"utf8"? code
+function Connection:send(data, opts) end
+
+--- @class perigee.SubscribeOptions
+--- @field since? string a position: what came after it is replayed
+--- @field from? "now"|"start"|integer where to begin without a usable `since`: a number is the newest so many; "now" by default
+--- @field reset? string|table sent before the replay when `since` could not be honoured
+--- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
+
+--- @class perigee.Subscription
+--- @field topic string
+--- @field complete boolean false when something after `since` has been lost
+--- @field position string the cut: everything after it will be delivered
+
+--- Subscribes to a topic, or to a list at one cut, and queues the replay.
+---
+--- A second time it is the same subscription, without a replay.
+---
+---     conn:subscribe("news", { since = conn.request.since, from = 10 })
+---
+--- @param topic string|string[]
+--- @param opts? perigee.SubscribeOptions
+--- @return perigee.Subscription|perigee.Subscription[]|nil subscription a list for a list
+--- @return string? message
+--- @return "topic"|"limit"|"full"|"closed"|"utf8"? code
+function Connection:subscribe(topic, opts) end
+
+--- @param topic string
+--- @return boolean was_subscribed
+function Connection:unsubscribe(topic) end
+
+--- @param topic string
+--- @return boolean
+function Connection:is_subscribed(topic) end
+
+--- Begins a close in good order; on_close is told when no more events can come.
+---
+--- @param code? integer 1000 (the default) to 1003, 1007 to 1014, 3000 to 4999
+--- @param reason? string at most 123 bytes
+--- @return true? closing
+--- @return string? message
+--- @return "closed"? code
+function Connection:close(code, reason) end
+
+--- The position up to which this connection has been served.
+---
+--- @return string? position
+--- @return string? message
+--- @return "closed"? code
+function Connection:position() end
+
+--- Counts the bytes that are queued and not yet written.
+---
+--- @return integer
+function Connection:buffered() end
+
+--- An HTTP request, read-only; the same in authenticate, in handlers and as `conn.request`.
+---
+--- @class perigee.Request
+--- @field method string upper case
+--- @field path string as received, without the query
+--- @field host string lower case, with port
+--- @field params table<string, string> of the pattern, decoded
+--- @field query table<string, string> the first value of each name, decoded; at most 100
+--- @field headers table<string, string> case ignored, repeats joined with ", "; on a connection readable until on_open has returned, but for keep_headers
+--- @field cookies table<string, string> the first value of each name; readable as headers are
+--- @field body string "" where there is none
+--- @field remote_address string without port; "unix"
+--- @field tls nil
+--- @field session table what authenticate returned
+--- @field since? string the position asked for by Last-Event-ID, ?last-event-id= or ?since=
+local Request = {}
+
+--- Lists all values of a query parameter.
+---
+--- @param name string
+--- @return string[]
+function Request:query_all(name) end
+
+--- The body as JSON, whatever the content type.
+---
+--- @return any value
+--- @return string? message
+--- @return "json"? code
+function Request:json() end
+
+--- The body as a urlencoded form: the first value of each name, at most 1000.
+---
+--- @return table<string, string>? form
+--- @return string? message
+--- @return "form"? code
+function Request:form() end

@@ -1,0 +1,75 @@
+---@meta
+
+error("this file is for editors; it is not to be required")
+
+--- What WebSocket and SSE routes have in common. All handlers may suspend; one connection's events
+--- come one at a time, in order.
+---
+--- @class perigee.Behavior
+--- @field authenticate? fun(request: perigee.Request): table?, string?, integer? asked once, first: a session, or nil, reason, code (204, 400-599; or 1008, 1013, 3000-4999, off WebSocket 403); 403 by default
+--- @field on_open? fun(conn: perigee.Connection)
+--- @field on_close? fun(conn: perigee.Connection, code: integer, reason: string) exactly once for each on_open
+--- @field on_drain? fun(conn: perigee.Connection) the outbox fell below its soft limit again
+--- @field on_signal? fun(conn: perigee.Connection, data: string, topic: string)
+--- @field on_tick? fun(conn: perigee.Connection) every tick_every seconds
+--- @field tick_every? number seconds; needed with on_tick
+--- @field origins? string[] allowed Origins; the same host only by default; "*" is any
+--- @field max_topics? integer 100 by default; more: subscribe gives "limit"
+--- @field max_outbox? integer bytes, 1 MiB by default; more: closed with 1013
+--- @field ping_every? number seconds; 25 by default, 15 on SSE; 0: never
+--- @field handler_timeout? number seconds, 300 by default: then a suspension ends with "timeout"
+--- @field keep_headers? string[] headers that stay readable after on_open
+
+--- @class perigee.WebSocketBehavior: perigee.Behavior
+--- @field on_message? fun(conn: perigee.Connection, data: string, is_binary: boolean)
+--- @field max_message? integer bytes, 64 KiB by default; more: 1009
+--- @field idle_timeout? number seconds without a byte, 60 by default; 0: none
+--- @field protocols? string[] subprotocols, the preferred first
+--- @field rate? perigee.RateOptions none by default
+
+--- @class perigee.RateOptions
+--- @field messages integer so many messages
+--- @field per? number seconds, 1 by default
+--- @field excess? "close"|"drop"|"wait" "close" (1008) by default
+
+--- @class perigee.SseBehavior: perigee.Behavior
+--- @field retry? number seconds after which a client tries again
+
+--- @class perigee.HttpOptions
+--- @field authenticate? fun(request: perigee.Request): table?, string?, integer?
+--- @field origins? string[] listed ones get CORS headers; a write with another Origin gets 403
+--- @field max_body? integer bytes, 1 MiB by default; more: 413
+--- @field timeout? number seconds, 30 by default; then 503
+
+--- What an HTTP handler returns; at most one of body, html, json, file and redirect.
+---
+--- @class perigee.Response
+--- @field status? integer 200 to 599; 200 by default, 303 with redirect
+--- @field headers? table<string, string|number|(string|number)[]>
+--- @field cookies? table<string, perigee.Cookie|false> false deletes
+--- @field body? string text/plain unless headers say otherwise
+--- @field html? string
+--- @field json? any
+--- @field file? string a path below the script's directory
+--- @field redirect? string
+
+--- @class perigee.Cookie
+--- @field value? string "" by default
+--- @field max_age? number seconds; until the browser ends by default
+--- @field path? string "/" by default
+--- @field domain? string
+--- @field http_only? boolean true by default
+--- @field secure? boolean false by default
+--- @field same_site? "Lax"|"Strict"|"None" "Lax" by default; "None" needs secure
+
+--- @class perigee.TopicPolicy
+--- @field history? integer publications kept, 0 by default: live only
+--- @field bytes? integer of history, 16 MiB by default
+--- @field age? number seconds; what is older is dropped
+--- @field full? "drop"|"refuse" drops the oldest by default; or publish gives "full"
+--- @field linger? number seconds without subscribers until the history is forgotten; never by default
+--- @field max_subscribers? integer more: subscribe gives "full"
+--- @field slow? "close" what is done to a client that the publication would take past max_outbox
+
+--- @class perigee.EverywhereOptions
+--- @field everywhere? boolean on each worker instead of the first only; false by default

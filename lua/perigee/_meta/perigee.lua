@@ -1,0 +1,314 @@
+---@meta perigee
+
+error("this file is for editors; it is not to be required")
+
+--- The gateway, as scripts see it: `local perigee = require("perigee")`.
+---
+--- Durations are seconds. Misuse (a wrong type, an unknown option) raises; what the world does
+--- (a closed connection, a limit) returns `nil, message, code`.
+---
+--- @class perigee
+--- @field crypto perigee.crypto
+--- @field json perigee.json
+--- @field log perigee.log
+local perigee = {}
+
+--- Makes an app, which the script returns at its end.
+---
+--- @return perigee.App
+function perigee.app() end
+
+-- Topics ------------------------------------------------------------------------------------------
+
+--- @class perigee.PublishOptions
+--- @field event? string the event's name on an SSE stream; one line; none by default
+--- @field except? perigee.Connection|string a connection, or its id, that does not get it
+--- @field clear? boolean drops everything before it in the same step; false by default
+--- @field transient? boolean never kept, but in order with the rest; false by default
+--- @field binary? boolean bytes instead of UTF-8 text; false by default
+
+--- Publishes to everyone who subscribes, on all workers. Returns before anything is written.
+---
+--- A string is published as it is; a table as JSON. Does not suspend.
+---
+---     perigee.publish("room:" .. name, { type = "said", text = text }, { except = conn })
+---
+--- @param topic string 1 to 255 bytes of UTF-8 without control characters and `*`
+--- @param data string|table
+--- @param opts? perigee.PublishOptions
+--- @return string|true|nil position `true` when the topic keeps nothing
+--- @return integer|string receivers how many subscribe; or the message
+--- @return "topic"|"full"|"limit"|"utf8"|"too_large"? code
+function perigee.publish(topic, data, opts) end
+
+--- Tells the `on_signal` of each subscriber, on any worker; nothing is sent to clients.
+---
+--- @param topic string
+--- @param data string|table a table arrives as JSON
+--- @return integer? receivers
+--- @return string? message
+--- @return "topic"|"limit"|"utf8"|"too_large"? code
+function perigee.signal(topic, data) end
+
+--- @class perigee.HistoryOptions
+--- @field since? string a position: only what came after it
+--- @field limit? integer at most so many: without `since` the newest, with it the first after it
+
+--- @class perigee.Publication
+--- @field position string
+--- @field data string
+--- @field event? string
+
+--- Gets what a topic keeps, oldest first. Does not suspend.
+---
+--- @param topic string
+--- @param opts? perigee.HistoryOptions
+--- @return perigee.Publication[]? publications
+--- @return string position where the list stands: what a later `since` takes; or the message
+--- @return boolean|"topic"|"limit" complete false when something after `since` has been lost
+function perigee.history(topic, opts) end
+
+--- Empties a topic, or removes one publication.
+---
+--- @param topic string
+--- @param position? string of the publication to remove
+--- @return string|boolean|nil position of the clearing; with `position` whether it was there
+--- @return string? message
+--- @return "topic"|"limit"? code
+function perigee.clear(topic, position) end
+
+--- Counts a topic's subscribers on all workers.
+---
+--- @param topic string
+--- @return integer
+function perigee.subscribers(topic) end
+
+-- Time and tasks ----------------------------------------------------------------------------------
+
+--- Suspends this handler, and nothing else, for so many seconds.
+---
+--- Not while loading, not in a coroutine of your own, not inside `table.sort`, `string.gsub` or
+--- `require`: there it raises. A handler that goes on suspending after it was told the end is given
+--- up.
+---
+--- @param seconds number 0 to 100 years
+--- @return true? woken
+--- @return string? message
+--- @return "closed"|"timeout"|"stopping"? code the connection went; handler_timeout has passed
+function perigee.sleep(seconds) end
+
+--- @class perigee.Timer
+local Timer = {}
+
+--- Stops the timer.
+---
+--- @return boolean was_pending
+function Timer:cancel() end
+
+--- Runs `fn` once, later, on this worker. It may suspend.
+---
+--- @param seconds number
+--- @param fn fun()
+--- @return perigee.Timer? timer
+--- @return string? message
+--- @return "limit"|"stopping"? code
+function perigee.after(seconds, fn) end
+
+--- Runs `fn` soon, on this worker, beside the handler that asks. It may suspend.
+---
+--- @param fn fun()
+--- @return true? started
+--- @return string? message
+--- @return "limit"|"stopping"? code
+function perigee.spawn(fn) end
+
+--- The wall clock: seconds since 1970, with milliseconds.
+---
+--- @return number
+function perigee.time() end
+
+--- A monotonic clock, in seconds, from an arbitrary origin.
+---
+--- @return number
+function perigee.now() end
+
+--- A time as ISO 8601 in UTC with milliseconds.
+---
+--- @param seconds? number since 1970, up to the year 9999; now by default
+--- @return string
+function perigee.iso(seconds) end
+
+-- Names and secrets -------------------------------------------------------------------------------
+
+--- Makes an id that nobody can guess: 20 characters of `[0-9a-z]`.
+---
+--- @return string
+function perigee.id() end
+
+--- Gets a secret: the environment variable of this name, else one that is made at the first call
+--- and is the same for all workers until the gateway ends.
+---
+--- @param name string
+--- @return string secret
+--- @return boolean is_made
+function perigee.secret(name) end
+
+-- Shared dictionaries -----------------------------------------------------------------------------
+
+--- A dictionary that all workers share. Each call is one step; it outlives reloads.
+---
+--- @class perigee.Shared
+local Shared = {}
+
+--- @alias perigee.SharedValue string|number|boolean
+
+--- Gets a shared dictionary, made at its first use.
+---
+--- @param name string 1 to 255 bytes
+--- @return perigee.Shared
+function perigee.shared(name) end
+
+--- @param key string
+--- @return perigee.SharedValue?
+function Shared:get(key) end
+
+--- @param key string
+--- @param value perigee.SharedValue|nil nil deletes
+--- @param ttl? number seconds until it is gone; for ever by default
+--- @return true? set
+--- @return string? message
+--- @return "full"? code
+function Shared:set(key, value, ttl) end
+
+--- Sets only where there is nothing.
+---
+--- @param key string
+--- @param value perigee.SharedValue
+--- @param ttl? number seconds
+--- @return boolean? added
+--- @return string? message
+--- @return "full"? code
+function Shared:add(key, value, ttl) end
+
+--- Adds to a number, from 0 where there is none.
+---
+--- @param key string
+--- @param by? number 1 by default
+--- @param ttl? number seconds; counts only when this call makes the entry
+--- @return number? value
+--- @return string? message
+--- @return "full"|"type"? code
+function Shared:incr(key, by, ttl) end
+
+--- @param key string
+--- @return boolean was_there
+function Shared:delete(key) end
+
+--- Lists keys, in no particular order.
+---
+--- @param prefix? string "" by default
+--- @param max? integer 100 by default
+--- @return string[]
+function Shared:keys(prefix, max) end
+
+-- Cryptography ------------------------------------------------------------------------------------
+
+--- Digests are raw bytes; `hex` and `base64_encode` make text of them.
+---
+--- @class perigee.crypto
+local crypto = {}
+
+--- @param count integer up to 1 MiB
+--- @return string bytes
+function crypto.random(count) end
+
+--- @param data string
+--- @return string digest 32 bytes
+function crypto.sha256(data) end
+
+--- HMAC-SHA256 (RFC 2104).
+---
+--- @param key string
+--- @param data string
+--- @return string digest 32 bytes
+function crypto.hmac_sha256(key, data) end
+
+--- @param data string
+--- @return string lower case
+function crypto.hex(data) end
+
+--- @class perigee.Base64Options
+--- @field url? boolean the alphabet for URLs, without padding (RFC 4648 section 5); false by default
+
+--- @param data string
+--- @param opts? perigee.Base64Options
+--- @return string
+function crypto.base64_encode(data, opts) end
+
+--- Reads both alphabets, padded or not.
+---
+--- @param text string
+--- @return string? data
+--- @return string? message
+--- @return "base64"? code
+function crypto.base64_decode(text) end
+
+--- Compares without telling by its duration where they differ.
+---
+--- @param a string
+--- @param b string
+--- @return boolean
+function crypto.equal(a, b) end
+
+-- JSON --------------------------------------------------------------------------------------------
+
+--- @class perigee.json
+--- @field null userdata JSON's null
+local json = {}
+
+--- @param text string
+--- @return any value nil where it is not JSON; arrays are encoded as arrays again, empty ones too
+--- @return string? message
+--- @return "json"? code
+function json.decode(text) end
+
+--- Encodes a value; numbers have 17 digits where they need them.
+---
+--- @param value any
+--- @return string? text
+--- @return string? message
+--- @return "json"|"utf8"|"too_large"? code
+function json.encode(value) end
+
+--- Marks a table as an array, so that it is one though it is empty.
+---
+--- @generic T: table
+--- @param list T
+--- @return T
+function json.array(list) end
+
+-- Log ---------------------------------------------------------------------------------------------
+
+--- Lines in the gateway's log, with route and connection. They never raise. Without arguments
+--- `format` is literal; tables are shown as JSON; control characters are escaped; 8 KiB a line.
+---
+--- @class perigee.log
+local log = {}
+
+--- @param format any
+--- @param ... any
+function log.debug(format, ...) end
+
+--- @param format any
+--- @param ... any
+function log.info(format, ...) end
+
+--- @param format any
+--- @param ... any
+function log.warn(format, ...) end
+
+--- @param format any
+--- @param ... any
+function log.error(format, ...) end
+
+return perigee

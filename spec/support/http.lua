@@ -1,0 +1,191 @@
+-- The specs' own HTTP/1.1 client codec: requests to bytes, bytes to responses, strict about what a
+-- server may send.
+local posix = require("spec.support.posix")
+
+local M = {}
+
+--- A request as bytes. `headers` is a list of `{ name, value }` or a map; Host comes by itself
+--- unless `host = false`; Content-Length too where there is a body and no length is given.
+function M.request(opts)
+  local lines = {
+    ("%s %s HTTP/%s"):format(opts.method or "GET", opts.path or "/", opts.version or "1.1"),
+  }
+  local function add(name, value)
+    lines[#lines + 1] = name .. ": " .. tostring(value)
+  end
+  if opts.host ~= false then
+    add("Host", opts.host or "localhost")
+  end
+  local has_length = false
+  local function header(name, value)
+    has_length = has_length
+      or name:lower() == "content-length"
+      or name:lower() == "transfer-encoding"
+    add(name, value)
+  end
+  for key, value in pairs(opts.headers or {}) do
+    if type(key) == "number" then
+      header(value[1], value[2])
+    else
+      header(key, value)
+    end
+  end
+  if opts.chunks then
+    add("Transfer-Encoding", "chunked")
+  elseif opts.body and not has_length then
+    add("Content-Length", #opts.body)
+  end
+  local body = opts.body or ""
+  if opts.chunks then
+    local parts = {}
+    for i, data in ipairs(opts.chunks) do
+      parts[i] = ("%x\r\n%s\r\n"):format(#data, data)
+    end
+    body = table.concat(parts) .. "0\r\n\r\n"
+  end
+  return table.concat(lines, "\r\n") .. "\r\n\r\n" .. body
+end
+
+--- Reads a response's head. Returns `{ status, reason, version, headers, list }`: `headers` maps
+--- lower-case names to values, repeats joined with ", "; `list` keeps `{ name, value }` as sent.
+function M.read_head(conn, seconds)
+  local head = conn:read_until("\r\n\r\n", seconds)
+  local first, rest = head:match("^(.-)\r\n(.*)\r\n$")
+  local version, status, reason = first:match("^HTTP/(1%.[01]) (%d%d%d) (.*)$")
+  if not version then
+    conn:fail(("not a status line: %q"):format(first), 2)
+  end
+  local headers, list = {}, {}
+  for line in rest:gmatch("(.-)\r\n") do
+    local name, value = line:match("^([%w!#$%%&'*+.^_`|~-]+): ?(.-)[ \t]*$")
+    if not name or value:find("[%z\r\n]") then
+      conn:fail(("not a header line: %q"):format(line), 2)
+    end
+    local key = name:lower()
+    headers[key] = headers[key] and headers[key] .. ", " .. value or value
+    list[#list + 1] = { name, value }
+  end
+  return {
+    status = tonumber(status),
+    reason = reason,
+    version = version,
+    headers = headers,
+    list = list,
+  }
+end
+
+--- Takes one chunk of a chunked body. Returns its bytes, "" for the last one (whose trailers are
+--- taken too).
+function M.read_chunk(conn, seconds)
+  local line = conn:read_until("\r\n", seconds)
+  local size = line:match("^(%x+)\r\n$")
+  if not size then
+    conn:fail(("not a chunk size: %q"):format(line), 2)
+  end
+  local count = tonumber(size, 16)
+  if count == 0 then
+    local trailer = conn:read_until("\r\n", seconds)
+    while trailer ~= "\r\n" do
+      trailer = conn:read_until("\r\n", seconds)
+    end
+    return ""
+  end
+  local data = conn:read(count, seconds)
+  if conn:read(2, seconds) ~= "\r\n" then
+    conn:fail("a chunk does not end in CRLF", 2)
+  end
+  return data
+end
+
+local function has_no_body(response, method)
+  return method == "HEAD"
+    or response.status == 204
+    or response.status == 304
+    or response.status < 200
+end
+
+--- Reads one whole response to a request of `method`; interim ones (100) are responses of their
+--- own. `body_until_end` tells that the body was ended by the connection's end.
+function M.read_response(conn, method, seconds)
+  local response = M.read_head(conn, seconds)
+  local headers = response.headers
+  if headers["transfer-encoding"] and headers["content-length"] then
+    conn:fail("a response with both lengths", 2)
+  end
+  if has_no_body(response, method) then
+    response.body = ""
+  elseif headers["transfer-encoding"] then
+    if headers["transfer-encoding"]:lower() ~= "chunked" then
+      conn:fail("unknown Transfer-Encoding " .. headers["transfer-encoding"], 2)
+    end
+    local parts = {}
+    repeat
+      local data = M.read_chunk(conn, seconds)
+      parts[#parts + 1] = data
+    until data == ""
+    response.body = table.concat(parts)
+  elseif headers["content-length"] then
+    local count = headers["content-length"]:match("^%d+$")
+    if not count then
+      conn:fail("bad Content-Length " .. headers["content-length"], 2)
+    end
+    response.body = conn:read(tonumber(count), seconds)
+  else
+    response.body = conn:read_all(seconds)
+    response.body_until_end = true
+  end
+  return response
+end
+
+--- Writes a request and reads its final response.
+function M.exchange(conn, opts)
+  conn:write(M.request(opts))
+  local response
+  repeat
+    response = M.read_response(conn, opts.method or "GET", opts.seconds)
+  until response.status >= 200
+  return response
+end
+
+local days = { Sun = 1, Mon = 2, Tue = 3, Wed = 4, Thu = 5, Fri = 6, Sat = 7 }
+local months =
+  { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" }
+
+--- Unix seconds of an IMF-fixdate, or nil when it is not one (the weekday is checked too).
+function M.parse_date(text)
+  local weekday, day, name, year, hour, minute, second = (text or ""):match(
+    "^(%a%a%a), (%d%d) (%a%a%a) (%d%d%d%d) (%d%d):(%d%d):(%d%d) GMT$"
+  )
+  local month
+  for i, candidate in ipairs(months) do
+    month = candidate == name and i or month
+  end
+  if not month then
+    return nil
+  end
+  -- Days since 1970 by the civil calendar; os.time would take the zone of the machine.
+  local y, m = tonumber(year), month
+  if m <= 2 then
+    y, m = y - 1, m + 12
+  end
+  local day_number = 365 * y
+    + math.floor(y / 4)
+    - math.floor(y / 100)
+    + math.floor(y / 400)
+    + math.floor((153 * (m - 3) + 2) / 5)
+    + tonumber(day)
+    - 719469
+  if (day_number + 4) % 7 + 1 ~= days[weekday] then
+    return nil
+  end
+  return day_number * 86400 + hour * 3600 + minute * 60 + second
+end
+
+--- Seconds from Unix's origin, by the machine's clock.
+function M.wall()
+  return os.time()
+end
+
+M.deadline = posix.deadline
+
+return M
