@@ -212,6 +212,12 @@ static void admit_sse(struct http_conn *http) {
 
 /* --- asking --- */
 
+/* Whether 100 Continue is due: not for a body that the decoder will refuse with 413. */
+static bool is_body_wanted(const struct exchange *exchange) {
+  const struct http1_head *head = request_head(exchange->request);
+  return head->expects_continue && head->content_length <= exchange->route->options.max_body_bytes;
+}
+
 static void admit(struct exchange *exchange) {
   struct http_conn *http = http_of(exchange);
   if (exchange->is_gone) {
@@ -231,7 +237,7 @@ static void admit(struct exchange *exchange) {
       break;
     case ROUTE_HTTP:
     case ROUTE_STATIC:
-      if (request_head(exchange->request)->expects_continue) {
+      if (is_body_wanted(exchange)) {
         http_answer_push(http, HTTP1_CONTINUE);
       }
       break;
@@ -323,8 +329,6 @@ static int judge(struct http_conn *http, const char **reason) {
     *reason = "this origin is not allowed";
     if (origin_judge(&route->options, origin, request_host(request)) == ORIGIN_FOREIGN) return 403;
   }
-  *reason = "the body is larger than max_body";
-  if (head->content_length > route->options.max_body_bytes) return 413;
   *reason = "a handshake has no body";
   if (route->kind == ROUTE_WEBSOCKET && has_body(head)) return 400;
   return 0;

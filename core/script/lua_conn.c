@@ -58,8 +58,9 @@ static uint64_t parse_id(const struct script *script, slice text) {
 uint64_t lua_conn_check_id(lua_State *L, struct script *script, int index) {
   if (lua_type(L, index) == LUA_TSTRING) return parse_id(script, script_slice_at(L, index));
   struct conn_box *box = script_peek_box(L, index, script->conn_metatable);
-  if (box == NULL) luaL_error(L, "option \"except\" must be a connection or its id");
-  return box->id;
+  if (box != NULL) return box->id;
+  luaL_error(L, "option \"except\" must be a connection or its id");
+  return 0;
 }
 
 /* --- the box --- */

@@ -111,20 +111,13 @@ static void append_format(struct buf *out, lua_State *L, slice format, int count
   }
 }
 
-static int write_line(lua_State *L, log_level level) {
-  if (!log_is_enabled(level)) return 0;
-  struct script *script = script_of(L);
+/* Writes what stands in script->message. */
+static void write_message(struct script *script, log_level level) {
   const struct task *task = script->current;
   struct buf *out = &script->message;
-  int count = lua_gettop(L);
-  buf_clear(out);
-  if (count > 1 && lua_type(L, 1) == LUA_TSTRING) {
-    append_format(out, L, script_slice_at(L, 1), count);
-  } else {
-    append_value(out, L, 1);
-  }
-  if (task != NULL && task->route != NULL)
+  if (task != NULL && task->route != NULL) {
     buf_append_format(out, " route=%s", task->route->pattern);
+  }
   if (task != NULL && task->conn != NULL) {
     char id[LUA_CONN_ID_BYTES];
     lua_conn_format_id(script, task->conn->subscriber.id, id);
@@ -141,6 +134,31 @@ static int write_line(lua_State *L, log_level level) {
     }
   }
   log_write_text(level, buf_peek(line));
+}
+
+static int write_line(lua_State *L, log_level level) {
+  if (!log_is_enabled(level)) return 0;
+  struct script *script = script_of(L);
+  int count = lua_gettop(L);
+  buf_clear(&script->message);
+  if (count > 1 && lua_type(L, 1) == LUA_TSTRING) {
+    append_format(&script->message, L, script_slice_at(L, 1), count);
+  } else {
+    append_value(&script->message, L, 1);
+  }
+  write_message(script, level);
+  return 0;
+}
+
+int lua_log_print(lua_State *L) {
+  struct script *script = script_of(L);
+  int count = lua_gettop(L);
+  buf_clear(&script->message);
+  for (int i = 1; i <= count; i++) {
+    if (i > 1) buf_append_char(&script->message, ' ');
+    append_value(&script->message, L, i);
+  }
+  write_message(script, LOG_INFO);
   return 0;
 }
 

@@ -6,5 +6,7 @@
 
 /* Pushes the table perigee.log. */
 void lua_log_push(struct script *script);
+/* `print`: a line in the log, for standard output is the gateway's. Upvalue: the script. */
+int lua_log_print(lua_State *L);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "gateway/gateway.h"
 #include "script/embedded_lua.h"
+#include "script/lua_log.h"
 
 /* Registry keys: modules by name, and the functions of the core for the embedded Lua code. */
 static const char modules_key = 'm';
@@ -272,9 +273,8 @@ static int l_load(lua_State *L) {
 }
 
 static const luaL_Reg sandbox_functions[] = {
-    {"require", l_require},
-    {"loadstring", l_loadstring},
-    {"load", l_load},
+    {"require", l_require}, {"loadstring", l_loadstring},
+    {"load", l_load},       {"print", lua_log_print},
     {NULL, NULL},
 };
 

@@ -58,7 +58,8 @@ struct script {
   char *directory;    /* the main script's */
 
   uint64_t collected_bytes; /* the heap's size after the last step */
-  uint64_t live_bytes;      /* after the last full cycle */
+  uint64_t live_bytes;      /* about what the last cycle found alive */
+  uint64_t cycle_bytes;     /* allocated since the cycle began */
   bool is_collecting;
   bool is_loading;
   bool is_stopping;

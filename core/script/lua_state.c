@@ -24,19 +24,21 @@
 #include "script/lua_topic.h"
 
 enum {
-  /* The collector's own schedule is a safety net for handlers that allocate without end: it begins
-   * at three times what was live. */
-  AUTOMATIC_PAUSE = 300,
+  /* The collector's own schedule is a safety net for handlers that allocate without end. */
+  AUTOMATIC_PAUSE = 200,
   STEP_MULTIPLIER = 400,
   /* Growth that is not worth a step: it would be all overhead. */
   MIN_GROWTH_BYTES = 64 * 1024,
-  /* A cycle begins when the heap is this much larger than after the last. */
+  /* A cycle begins when the heap is this much larger than what lives; sooner when there is nothing
+   * else to do. */
   CYCLE_GROWTH_PERCENT = 50,
+  IDLE_GROWTH_PERCENT = 20,
   CYCLE_MIN_BYTES = 1024 * 1024,
   /* In lua_gc's KiB: about 20 us each. */
   STEP_KIB = 8,
 };
-#define STEP_NS ((uint64_t)400 * 1000) /* a step's share of a turn */
+#define IDLE_STEP_NS ((uint64_t)400 * 1000) /* between two polls */
+#define BUSY_STEP_NS ((uint64_t)2 * 1000 * 1000)
 
 static uint64_t heap_bytes(lua_State *L) {
   return (uint64_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (uint64_t)lua_gc(L, LUA_GCCOUNTB, 0);
@@ -218,17 +220,17 @@ static void on_unload(struct worker *worker) {
 
 /* --- the collector --- */
 
-static bool is_cycle_due(const struct script *script, uint64_t bytes) {
-  uint64_t growth = script->live_bytes / 100 * CYCLE_GROWTH_PERCENT;
+static bool is_cycle_due(const struct script *script, uint64_t bytes, bool is_idle) {
+  uint64_t percent = is_idle ? IDLE_GROWTH_PERCENT : CYCLE_GROWTH_PERCENT;
+  uint64_t growth = script->live_bytes / 100 * percent;
   if (growth < CYCLE_MIN_BYTES) growth = CYCLE_MIN_BYTES;
   return bytes > script->live_bytes + growth;
 }
 
-/* Steps until the time is over or, when there is other work, until as much was done as the heap
- * has grown. Returns whether the cycle is finished. */
-static bool run_steps(struct script *script, uint64_t growth, bool is_idle) {
-  lua_State *L = script->L;
-  uint64_t deadline_ns = clock_real_ns() + STEP_NS;
+/* Steps as much as the heap has grown or, when nothing else is to be done, until the time is over.
+ * Returns whether the cycle is finished. */
+static bool run_steps(lua_State *L, uint64_t growth, bool is_idle) {
+  uint64_t deadline_ns = clock_real_ns() + (is_idle ? IDLE_STEP_NS : BUSY_STEP_NS);
   uint64_t done = 0;
   do {
     if (lua_gc(L, LUA_GCSTEP, STEP_KIB) != 0) return true;
@@ -241,14 +243,27 @@ static bool on_step(struct worker *worker, bool is_idle) {
   struct script *script = worker->script;
   lua_State *L = script->L;
   uint64_t bytes = heap_bytes(L);
-  if (!script->is_collecting && !is_cycle_due(script, bytes)) return false;
+  if (!script->is_collecting) {
+    if (!is_cycle_due(script, bytes, is_idle)) return false;
+    script->cycle_bytes = 0;
+    script->collected_bytes = bytes;
+  }
   uint64_t growth = bytes > script->collected_bytes ? bytes - script->collected_bytes : 0;
   if (script->is_collecting && !is_idle && growth < MIN_GROWTH_BYTES) return true;
-  script->is_collecting = !run_steps(script, growth, is_idle);
-  /* Pushes the collector's own next step away again: its schedule is only the safety net. */
-  lua_gc(L, LUA_GCRESTART, -1);
+  script->cycle_bytes += growth;
+  script->is_collecting = !run_steps(L, growth, is_idle);
   script->collected_bytes = heap_bytes(L);
-  if (!script->is_collecting) script->live_bytes = script->collected_bytes;
+  if (!script->is_collecting) {
+    /* What was allocated during the cycle was kept by it, dead or alive. */
+    bool is_known = script->collected_bytes > script->cycle_bytes * 2;
+    script->live_bytes =
+        is_known ? script->collected_bytes - script->cycle_bytes : script->collected_bytes / 2;
+  }
+  /* Pushes the collector's own next step away, to twice this size. Where the heap has outgrown our
+   * steps it stays near: then allocating itself pays, until the cycle is done. */
+  if (script->collected_bytes < script->live_bytes * 2 + CYCLE_MIN_BYTES) {
+    lua_gc(L, LUA_GCRESTART, -1);
+  }
   return script->is_collecting;
 }
 
