@@ -1,53 +1,65 @@
--- A live blog: every post that there is, then each new one as it is published.
---
--- Shows: history and recovery (a reader that comes back gets exactly what it missed), a bearer
--- token asked for before anything else, answering a bad request.
+--- GET /blog-updates (SSE) and POST /new-post: a blog that writes itself while it is read.
+---
+--- Shows history and positions. The topic keeps the posts, so there is no other store; each event
+--- carries its position as `id:`, and a reader that comes back with Last-Event-ID is handed exactly
+--- what it missed, by whichever worker it meets.
+---
+---     curl -N http://localhost:3000/blog-updates
+---     curl -d '{"title":"Hello","content":"…"}' http://localhost:3000/new-post
+---
+--- With BLOG_TOKEN in the environment only those may post who send it: `Authorization: Bearer …`.
+
 local perigee = require("perigee")
-local crypto = perigee.crypto
 local page = require("page")
 
 local app = perigee.app()
 
-local token = os.getenv("BLOG_TOKEN")
-if token == "" then
-  token = nil
-end
+app:topic("blog", { history = 1000 })
 
-app:topic("blog", { history = 1000, bytes = 64 * 1024 * 1024 })
+app:get("/blog", page("blog"))
 
 app:sse("/blog-updates", {
-  origins = { "*" },
   on_open = function(conn)
     conn:subscribe("blog", { since = conn.request.since, from = "start" })
   end,
 })
 
-local function may_publish(request)
-  local given = (request.headers.authorization or ""):match("^[Bb]earer +(.*)$")
-  if token and not (given and crypto.equal(given, token)) then
-    return nil, "A bearer token is needed to publish", 401
+local function may_post(request)
+  local token = os.getenv("BLOG_TOKEN")
+  if not token or token == "" then
+    return true
   end
-  return {}
+  local scheme, given = (request.headers.authorization or ""):match("^(%a+) +(.*)$")
+  return scheme ~= nil and scheme:lower() == "bearer" and perigee.crypto.equal(given, token)
 end
 
-local function bad_request(reason)
+local function refuse(reason)
   return { status = 400, body = reason }
 end
 
-app:post("/new-post", { authenticate = may_publish }, function(request)
+app:post("/new-post", function(request)
+  if not may_post(request) then
+    return {
+      status = 401,
+      headers = { ["WWW-Authenticate"] = "Bearer" },
+      body = "Posting needs the blog's token",
+    }
+  end
   local post, message = request:json()
   if post == nil then
-    return bad_request("Invalid JSON: " .. message)
+    return refuse("The body is not JSON: " .. message)
   end
-  if type(post) ~= "table" or type(post.title) ~= "string" or not post.title:find("%S") then
-    return bad_request("A post needs a title")
+  local title = type(post) == "table" and post.title
+  if type(title) ~= "string" or not title:find("%S") then
+    return refuse("A post needs a title")
   end
   post.id = perigee.id()
   post.timestamp = perigee.iso()
-  perigee.publish("blog", post)
+  local published, why = perigee.publish("blog", post)
+  if not published then
+    return { status = 503, body = why }
+  end
   return "Post published"
 end)
-
-app:get("/blog", page("blog"))
 
 return app

@@ -1,91 +1,104 @@
--- One room for all who have logged in. Anyone may log in as anyone: the token proves only which
--- name was asked for.
---
--- Shows: signed tokens, a secret that all workers share, refusing with a close code that a browser's
--- page can read, judging a request's JSON.
+--- POST /login and /chat?token=… (WebSocket): one room for everybody who has a token.
+---
+--- Shows `authenticate`, which decides before a connection opens, and tokens that any worker can
+--- check because they are signed and not stored: base64url(JSON) "." base64url(HMAC-SHA256). There
+--- is no password: anyone may log in as anyone. Put your own check into `POST /login`.
+---
+---     curl -d '{"user":"Ada"}' http://localhost:3000/login
+
 local perigee = require("perigee")
-local json, crypto = perigee.json, perigee.crypto
 local page = require("page")
+
+local crypto, json = perigee.crypto, perigee.json
+local TOKEN_SECONDS = 3600
+local NAME_CHARACTERS = 40
 
 local app = perigee.app()
 
-local HOUR = 3600
-local MAX_NAME_CHARACTERS = 40
-
-local function sign(text)
-  return crypto.base64_encode(crypto.hmac_sha256(perigee.secret("CHAT_SECRET"), text), { url = true })
-end
-
--- "<claims>.<signature>", both base64url.
-local function make_token(user, expires)
-  local claims = crypto.base64_encode(json.encode({ user = user, expires = expires }), { url = true })
-  return claims .. "." .. sign(claims)
-end
-
-local function read_token(token)
-  local claims, signature = (token or ""):match("^([%w_-]+)%.([%w_-]+)$")
-  if not claims or not crypto.equal(signature, sign(claims)) then
-    return nil
-  end
-  -- Signed by us, so it is what make_token wrote.
-  local content = json.decode((crypto.base64_decode(claims)))
-  return content.expires > perigee.time() and content.user or nil
-end
-
--- UTF-8: every byte but a continuation byte begins a character.
-local function count_characters(text)
-  return select(2, text:gsub("[^\128-\191]", ""))
-end
-
-local function is_name(user)
-  if type(user) ~= "string" or user:find("%c") then
-    return false
-  end
-  local count = count_characters(user)
-  return count >= 1 and count <= MAX_NAME_CHARACTERS
-end
+app:get("/chat", page("chat"))
 
 app:on_start(function()
   local _, is_made = perigee.secret("CHAT_SECRET")
   if is_made then
-    perigee.log.info("CHAT_SECRET is not set: made one, chat tokens end with this process")
+    perigee.log.warn("CHAT_SECRET is not set: the chat's tokens end with this gateway")
   end
 end)
 
-app:post("/login", { max_body = 16 * 1024 }, function(request)
-  local login = request:json()
-  if type(login) ~= "table" or not is_name(login.user) then
-    return { status = 400, json = { error = '"user" must be a name of 1 to 40 characters' } }
+local function encode(data)
+  return crypto.base64_encode(data, { url = true })
+end
+
+local function signature(payload)
+  return encode(crypto.hmac_sha256(perigee.secret("CHAT_SECRET"), payload))
+end
+
+local function make_token(user, expires)
+  local payload = encode(json.encode({ user = user, expires = expires }))
+  return payload .. "." .. signature(payload)
+end
+
+-- The user, or nil. The signature is compared as text: decoded, two texts can mean the same bytes.
+local function read_token(token)
+  local payload, signed = token:match("^([^.]+)%.([^.]+)$")
+  if not payload or not crypto.equal(signature(payload), signed) then
+    return nil
   end
-  local expires = math.floor(perigee.time()) + HOUR
-  return { json = { token = make_token(login.user, expires), expires = perigee.iso(expires) } }
+  local claims = json.decode(crypto.base64_decode(payload))
+  return claims.expires > perigee.time() and claims.user or nil
+end
+
+-- Characters, not bytes: all but UTF-8's continuation bytes are counted.
+local function is_name(user)
+  if type(user) ~= "string" or user:find("%c") or user:find("\194[\128-\159]") then
+    return false
+  end
+  local _, characters = user:gsub("[^\128-\191]", "")
+  return characters >= 1 and characters <= NAME_CHARACTERS
+end
+
+app:post("/login", function(request)
+  local body, message = request:json()
+  if body == nil then
+    return { status = 400, json = { error = "The body is not JSON: " .. message } }
+  end
+  local user = type(body) == "table" and body.user
+  if not is_name(user) then
+    local reason = ("user must be 1 to %d characters"):format(NAME_CHARACTERS)
+    return { status = 400, json = { error = reason } }
+  end
+  local expires = perigee.time() + TOKEN_SECONDS
+  return { json = { token = make_token(user, expires), expires = perigee.iso(expires) } }
 end)
+
+local function is_timestamp(value)
+  return type(value) == "string" or type(value) == "number"
+end
 
 app:websocket("/chat", {
   authenticate = function(request)
-    local user = read_token(request.query.token)
+    local user = read_token(request.query.token or "")
     if not user then
       return nil, "Invalid token", 1008
     end
     return { user = user }
   end,
+
   on_open = function(conn)
     conn:subscribe("chat")
   end,
+
   on_message = function(conn, data)
     local frame = json.decode(data)
-    if type(frame) ~= "table" or frame.type ~= "chat" or frame.message == nil then
+    if type(frame) ~= "table" or frame.type ~= "chat" or type(frame.message) ~= "string" then
       return
     end
     perigee.publish("chat", {
       type = "chat",
       message = frame.message,
       user = conn.session.user,
-      timestamp = frame.timestamp or perigee.iso(),
+      timestamp = is_timestamp(frame.timestamp) and frame.timestamp or perigee.iso(),
     })
   end,
 })
-
-app:get("/chat", page("chat"))
 
 return app

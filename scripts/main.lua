@@ -1,19 +1,24 @@
--- The applications that come with the gateway, and the page that links them.
---
--- Shows: composing an app of others, serving files, headers for every page.
+--- Perigee's applications under one roof: `perigee serve scripts/main.lua`.
+---
+--- Shows how a gateway is put together: each application is a script of its own that could be
+--- served alone, and this one mounts them all, with the pages' shared files and the index.
+
 local perigee = require("perigee")
 local page = require("page")
 
 local app = perigee.app()
 
-app:use("", require("feeds"))
-app:use("", require("echo"))
-app:use("", require("rooms"))
-app:use("", require("chat"))
-app:use("", require("blog"))
-app:use("", require("whiteboard"))
-
 app:get("/", page("index"))
-app:static("/assets", "public")
+app:get("/feeds", page("feeds"))
+app:static("/assets", "public/assets")
+
+app:use("/", require("events"))
+app:use("/", require("updates"))
+app:use("/", require("stocks"))
+app:use("/", require("echo"))
+app:use("/", require("rooms"))
+app:use("/", require("chat"))
+app:use("/", require("blog"))
+app:use("/", require("whiteboard"))
 
 return app

@@ -1,126 +1,128 @@
--- Rooms that anyone may join, and private messages, over one WebSocket.
---
--- Shows: topics as rooms, a topic per connection as its address on whichever worker it lives,
--- presence by announcement, the number of receivers as an answer.
+--- /rooms (WebSocket): rooms to join and leave, and private messages.
+---
+--- Shows membership without a list of members: being in a room is subscribing to its topic, and a
+--- private message is a publication in a topic with one subscriber. So it does not matter on which
+--- worker anybody is, and nothing has to be tidied up when somebody goes.
+---
+--- Messages are JSON, `{ type, room, targetId, data }`; `frames` has what each type does.
+
 local perigee = require("perigee")
-local json = perigee.json
 local page = require("page")
+
+local json = perigee.json
+local ROOM_BYTES = 200 -- with "room:" before it still a topic's name
 
 local app = perigee.app()
 
-local MAX_ROOM_BYTES = 200
-local MAX_ROOMS = 100
+app:get("/rooms", page("rooms"))
 
-local function fail(conn, reason)
-  conn:send({ type = "error", data = reason })
-end
-
-local function is_room(room)
-  return type(room) == "string" and room ~= "" and #room <= MAX_ROOM_BYTES
-end
-
--- "room:*" and "user:*" share one space of names with the topics of the other applications.
-local function room_topic(room)
+local function topic_of_room(room)
   return "room:" .. room
 end
 
-local function user_topic(id)
+local function topic_of_user(id)
   return "user:" .. id
 end
 
-local function announce(kind, conn, room)
-  perigee.publish(room_topic(room), {
-    type = kind,
-    data = { userId = conn.id, room = room },
-  }, { except = conn })
+local function send_error(conn, text)
+  conn:send({ type = "error", data = text })
 end
 
-local function join(conn, frame)
+local function is_room(room)
+  return type(room) == "string" and #room <= ROOM_BYTES and room:find("^[^%c*]+$") ~= nil
+end
+
+local function say_left(conn, room)
+  local left = { userId = conn.session.id, room = room }
+  perigee.publish(topic_of_room(room), { type = "user-left", data = left })
+end
+
+local frames = {}
+
+frames["join-room"] = function(conn, frame)
   local room = frame.room
-  local is_member = conn:is_subscribed(room_topic(room))
-  if not is_member then
-    local ok, _, code = conn:subscribe(room_topic(room))
-    if not ok then
-      return fail(conn, code == "limit" and "Too many rooms" or "Invalid room")
-    end
-    conn.session[room] = true
+  if not is_room(room) then
+    return send_error(conn, "Invalid room")
+  end
+  local topic = topic_of_room(room)
+  local was_in = conn:is_subscribed(topic)
+  local subscription, _, code = conn:subscribe(topic)
+  if not subscription then
+    return send_error(conn, code == "limit" and "Too many rooms" or "Invalid room")
   end
   conn:send({ type = "room-joined", data = { room = room } })
-  if not is_member then
-    announce("user-joined", conn, room)
+  if not was_in then
+    conn.session.rooms[room] = true
+    local joined = { userId = conn.session.id, room = room }
+    perigee.publish(topic, { type = "user-joined", data = joined }, { except = conn })
   end
 end
 
-local function leave(conn, frame)
+frames["leave-room"] = function(conn, frame)
   local room = frame.room
-  if conn:unsubscribe(room_topic(room)) then
-    conn.session[room] = nil
-    announce("user-left", conn, room)
+  if not is_room(room) then
+    return send_error(conn, "Invalid room")
+  end
+  if conn:unsubscribe(topic_of_room(room)) then
+    conn.session.rooms[room] = nil
+    say_left(conn, room)
   end
 end
 
-local function speak(conn, frame)
-  local topic = room_topic(frame.room)
-  if conn:is_subscribed(topic) then
-    perigee.publish(topic, {
+frames["room-message"] = function(conn, frame)
+  local room = frame.room
+  if not is_room(room) then
+    return send_error(conn, "Invalid room")
+  end
+  if conn:is_subscribed(topic_of_room(room)) then
+    perigee.publish(topic_of_room(room), {
       type = "room-message",
-      data = { room = frame.room, senderId = conn.id, message = frame.data },
+      data = { room = room, senderId = conn.session.id, message = frame.data },
     })
   end
 end
 
-local function whisper(conn, frame)
-  local receivers
-  if type(frame.targetId) == "string" then
-    local ok, count = perigee.publish(user_topic(frame.targetId), {
+frames["private-message"] = function(conn, frame)
+  local target = frame.targetId
+  if type(target) == "string" then
+    local published, receivers = perigee.publish(topic_of_user(target), {
       type = "private-message",
-      data = { senderId = conn.id, message = frame.data },
+      data = { senderId = conn.session.id, message = frame.data },
     })
-    receivers = ok and count
+    if published and receivers > 0 then
+      return
+    end
   end
-  if not receivers or receivers == 0 then
-    fail(conn, "Unknown recipient")
-  end
+  send_error(conn, "Unknown recipient")
 end
-
-local in_room = { ["join-room"] = join, ["leave-room"] = leave, ["room-message"] = speak }
 
 app:websocket("/rooms", {
-  max_topics = MAX_ROOMS + 1,
   on_open = function(conn)
-    -- What is in the session belongs to this connection: the names of its rooms.
-    conn:subscribe(user_topic(conn.id))
-    conn:send({
-      type = "connection",
-      data = { id = conn.id, message = "Connected successfully" },
-    })
+    local id = perigee.id()
+    conn.session.id = id
+    -- The subscriptions are gone when on_close is told; this is what it says goodbye by.
+    conn.session.rooms = {}
+    conn:subscribe(topic_of_user(id))
+    conn:send({ type = "connection", data = { id = id, message = "Connected successfully" } })
   end,
+
   on_message = function(conn, data)
     local frame = json.decode(data)
     if frame == nil then
-      return fail(conn, "Invalid JSON")
+      return send_error(conn, "Invalid JSON")
     end
-    local kind = type(frame) == "table" and frame.type
-    if kind == "private-message" then
-      return whisper(conn, frame)
+    local handle = type(frame) == "table" and frames[frame.type]
+    if not handle then
+      return send_error(conn, "Unknown message type")
     end
-    local act = in_room[kind]
-    if not act then
-      return fail(conn, "Unknown message type")
-    end
-    if not is_room(frame.room) then
-      return fail(conn, "Invalid room")
-    end
-    act(conn, frame)
+    handle(conn, frame)
   end,
+
   on_close = function(conn)
-    -- Its subscriptions are gone already; those who stay are told.
-    for room in pairs(conn.session) do
-      announce("user-left", conn, room)
+    for room in pairs(conn.session.rooms) do
+      say_left(conn, room)
     end
   end,
 })
-
-app:get("/rooms", page("rooms"))
 
 return app

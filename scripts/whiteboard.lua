@@ -1,99 +1,107 @@
--- Boards that several people draw on. What is drawn is kept while somebody is there, and a minute
--- longer.
---
--- Shows: history as the state of something, one cut for what was and what comes, a limit that holds
--- over all workers, clearing in one step, forgetting (linger).
+--- /whiteboard?board=… (WebSocket): drawing together. GET /whiteboard is the page.
+---
+--- Shows a late joiner being brought up to date without a gap or a duplicate. A board is a topic
+--- that keeps its strokes; who opens it reads the history, is sent it in one message, and then
+--- subscribes from the position where that history stood. Its limits are the topic's policy, so
+--- they hold over all workers.
+
 local perigee = require("perigee")
-local json = perigee.json
 local page = require("page")
+
+local json = perigee.json
+local MIB = 1024 * 1024
+local STROKES = 2000 -- a board
+local POINTS = 1000 -- a stroke
 
 local app = perigee.app()
 
-local MAX_STROKES = 2000
-local MAX_POINTS = 1000
-local MAX_BOARD_NAME_BYTES = 200
-local MIB = 1024 * 1024
+app:get("/whiteboard", page("whiteboard"))
 
--- A full board refuses, so nothing that was drawn is lost. The init message holds all of it, hence
--- the outbox is larger than the history.
-app:topic("board:*", { history = MAX_STROKES, full = "refuse", bytes = 48 * MIB, linger = 60 })
+app:topic("board:*", {
+  history = STROKES,
+  bytes = 32 * MIB, -- a board is sent to a newcomer as one message, which an outbox has to hold
+  full = "refuse",
+  linger = 60,
+})
 
--- Strokes are kept as the messages that they were sent as, between these two.
-local BEFORE_STROKE, AFTER_STROKE = '{"type":"draw","stroke":', "}"
+-- A stroke is kept as the very message that the others were sent, so that it can be cut out again
+-- as text: a full board is not decoded and encoded for each newcomer.
+local BEFORE, AFTER = '{"type":"draw","stroke":', "}"
 
-local function init_message(history)
+local function init_message(publications)
   local strokes = {}
-  for i, entry in ipairs(history) do
-    strokes[i] = entry.data:sub(#BEFORE_STROKE + 1, -#AFTER_STROKE - 1)
+  for i, publication in ipairs(publications) do
+    strokes[i] = publication.data:sub(#BEFORE + 1, -#AFTER - 1)
   end
   return '{"type":"init","strokes":[' .. table.concat(strokes, ",") .. "]}"
 end
 
-local function fail(conn, reason)
-  conn:send({ type = "error", data = reason })
+local function send_error(conn, text)
+  conn:send({ type = "error", data = text })
 end
 
--- What is on the board, then all that comes after it: `since` brings what others drew in between. If
--- the board was cleared in between, what was shown is no longer true: once more.
-local function show(conn, topic)
-  repeat
-    local history, position = perigee.history(topic)
-    conn:send(init_message(history))
-    local subscription = conn:subscribe(topic, { since = position })
-    local is_shown = not subscription or subscription.complete
-    if not is_shown then
-      conn:unsubscribe(topic)
-    end
-  until is_shown
-end
+local frames = {}
 
-local function draw(conn, stroke)
+function frames.draw(conn, frame)
+  local stroke = frame.stroke
   if type(stroke) ~= "table" then
     return
   end
   local points = type(stroke.points) == "table" and stroke.points or stroke
-  if #points > MAX_POINTS then
-    return fail(conn, "The stroke has too many points")
+  if #points > POINTS then
+    return send_error(conn, "The stroke has too many points")
   end
-  local message = BEFORE_STROKE .. json.encode(stroke) .. AFTER_STROKE
-  local ok, _, code = perigee.publish(conn.session.topic, message, { except = conn })
-  if not ok and code == "full" then
-    fail(conn, "The board is full")
+  local message = BEFORE .. json.encode(stroke) .. AFTER
+  if not perigee.publish(conn.session.topic, message, { except = conn }) then
+    send_error(conn, "The board is full")
   end
 end
 
--- The clear takes its place among the strokes without being one: whoever comes later finds an empty
--- board, whoever is there is told, and no stroke is on the wrong side of it.
-local function clear(conn)
+-- To empty the board and to tell of it is one step, so that a stroke is before it or after it for
+-- everybody. The message itself is not kept: it would take the place of a stroke.
+function frames.clear(conn)
   perigee.publish(conn.session.topic, { type = "clear" }, { clear = true, transient = true })
 end
 
 app:websocket("/whiteboard", {
   max_message = 256 * 1024,
   max_outbox = 64 * MIB,
+
   authenticate = function(request)
     local board = request.query.board or ""
-    if #board > MAX_BOARD_NAME_BYTES or board:find("[%c*]") then
+    local topic = "board:" .. (board ~= "" and board or "default")
+    -- Names have rules, and the gateway knows them.
+    if not perigee.history(topic, { limit = 1 }) then
       return nil, "Invalid board", 1008
     end
-    return { topic = "board:" .. (board ~= "" and board or "default") }
+    return { topic = topic }
   end,
+
   on_open = function(conn)
-    show(conn, conn.session.topic)
+    local topic = conn.session.topic
+    while true do
+      local publications, position = perigee.history(topic)
+      conn:send(init_message(publications))
+      local subscription, message = conn:subscribe(topic, { since = position })
+      if not subscription then
+        conn:close(1013, message)
+        return
+      end
+      if subscription.complete then
+        return
+      end
+      -- Another worker cleared the board between the two calls: what was sent is no more.
+      conn:unsubscribe(topic)
+    end
   end,
+
   on_message = function(conn, data)
     local frame = json.decode(data)
-    if type(frame) ~= "table" then
-      return
-    end
-    if frame.type == "draw" then
-      draw(conn, frame.stroke)
-    elseif frame.type == "clear" then
-      clear(conn)
+    local handle = type(frame) == "table" and frames[frame.type]
+    if handle then
+      handle(conn, frame)
     end
   end,
 })
-
-app:get("/whiteboard", page("whiteboard"))
 
 return app

@@ -221,17 +221,14 @@ describe("The command line", function()
     end)
 
     it("of a misspelt option, naming it", function()
-      fails(
-        {
-          ["main.lua"] = [[
+      fails({
+        ["main.lua"] = [[
 local perigee = require("perigee")
 local app = perigee.app()
 app:topic("room:*", { hystory = 3 })
 return app
 ]],
-        },
-        'main%.lua:3.*unknown option "hystory" for app:topic'
-      )
+      }, 'main%.lua:3.*unknown option "hystory" for app:topic')
     end)
 
     it("of a new global", function()
@@ -239,30 +236,24 @@ return app
     end)
 
     it("of a route declared twice", function()
-      fails(
-        {
-          ["main.lua"] = [[
+      fails({
+        ["main.lua"] = [[
 local app = require("perigee").app()
 app:get("/", function() end)
 app:get("/", function() end)
 return app
 ]],
-        },
-        "main%.lua:3"
-      )
+      }, "main%.lua:3")
     end)
 
     it("of what a later version brings", function()
-      fails(
-        {
-          ["main.lua"] = [[
+      fails({
+        ["main.lua"] = [[
 local app = require("perigee").app()
 app:topic("a", { history = 1, durable = true })
 return app
 ]],
-        },
-        "main%.lua:2.*not yet: durable"
-      )
+      }, "main%.lua:2.*not yet: durable")
     end)
 
     it("of a script that returns no app", function()

@@ -1,5 +1,6 @@
 -- Server-sent events as a reader sees them (WHATWG HTML).
 local gateway = require("spec.support.gateway")
+local http = require("spec.support.http")
 
 local FEED = [[
   app:topic("feed", { history = 100 })
@@ -183,6 +184,20 @@ describe("An event stream", function()
     assert.equal(204, server:sse("/?code=204", { any_status = true }).status)
     assert.equal(403, server:sse("/?code=3000", { any_status = true }).status)
     assert.equal(403, server:sse("/", { any_status = true }).status)
+  end)
+
+  it("may follow another request on its connection", function()
+    local server = gateway.start({
+      app = [[
+      app:get("/plain", function() return "plain" end)
+      app:sse("/", { on_open = function(conn) conn:send("first") end })
+    ]],
+    })
+    local conn = server:raw()
+    conn:write("GET /plain HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert.equal("plain", http.read_response(conn).body)
+    assert.equal("text/event-stream", http.read_head(conn).headers["content-type"])
+    conn:read_until("data: ?first\n")
   end)
 
   it("is read over HTTP/1.0 without chunks", function()

@@ -21,7 +21,7 @@ bool log_level_parse(slice name, log_level *out);
 
 /* What the lines of this thread carry besides time and level, "worker 2" say; copied, cut at 63
  * bytes. */
-void log_set_thread_label(const char *label);
+void log_set_thread_label(const char *text);
 
 void log_write(log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for text that is not a format. A newline in it begins a continuation line, indented, so

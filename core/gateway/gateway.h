@@ -55,6 +55,6 @@ void gateway_acknowledge(struct gateway *gateway);
 
 /* Runs until it has stopped; returns the process's exit code. One line on standard error when it
  * cannot start. */
-int gateway_run(const struct config *config, const struct hooks *hooks);
+int gateway_run(const struct config *given, const struct hooks *hooks);
 
 #endif

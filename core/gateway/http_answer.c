@@ -110,16 +110,16 @@ static void on_short(void *owner) {
 }
 
 void http_answer_file(struct http_conn *http, const static_file_answer *file,
-                      const response *extra) {
-  http1_response head = {.status = file->status,
-                         .framing = HTTP1_FRAMING_LENGTH,
-                         .content_length = file->content_length};
-  struct buf *out = begin(http, &head);
+                      const response *head) {
+  http1_response framing = {.status = file->status,
+                            .framing = HTTP1_FRAMING_LENGTH,
+                            .content_length = file->content_length};
+  struct buf *out = begin(http, &framing);
   for (size_t i = 0; i < file->header_count; i++) {
-    if (has_header(extra, file->headers[i].name)) continue;
+    if (has_header(head, file->headers[i].name)) continue;
     append_headers(out, &file->headers[i], 1);
   }
-  if (extra != NULL) append_headers(out, extra->headers, extra->header_count);
+  if (head != NULL) append_headers(out, head->headers, head->header_count);
   if (http->has_exchange) http_answer_append_cors(out, http->exchange.request);
   http1_response_end(out);
   push(http, buf_peek(out), SLICE(""));

@@ -273,7 +273,10 @@ end
 function App:on_start(handler, given)
   check_app(self, "app:on_start")
   check_function(handler, "app:on_start")
-  table.insert(self.starts, { handler = handler, everywhere = is_everywhere(given, "app:on_start") })
+  table.insert(
+    self.starts,
+    { handler = handler, everywhere = is_everywhere(given, "app:on_start") }
+  )
 end
 
 --- Runs `handler()` after the last connection is closed. It cannot suspend any more.
@@ -298,7 +301,10 @@ function App:use(prefix, other)
   if getmetatable(other) ~= App.__metatable then
     fail("app:use needs an app, not a %s", type(other))
   end
-  table.insert(self.mounts, { prefix = (prefix:gsub("/+$", "")), app = other, where = core.where() })
+  table.insert(
+    self.mounts,
+    { prefix = (prefix:gsub("/+$", "")), app = other, where = core.where() }
+  )
 end
 
 --- @return perigee.App

@@ -12,9 +12,10 @@ describe("The index page", function()
       assert.equal(200, index.status)
       assert.truthy(index.headers["content-type"]:find("^text/html"))
       local count = 0
-      for link in index.body:gmatch('href="(/[^"#]*)"') do
-        if not link:find("^//") then
-          local target = server:http({ path = link, worker = (count % workers) + 1 })
+      for link in index.body:gmatch("href=[\"']?([^\"'>%s#?]+)") do
+        if not link:find(":", 1, true) and not link:find("^//") then
+          local path = link:sub(1, 1) == "/" and link or "/" .. link:gsub("^%./", "")
+          local target = server:http({ path = path, worker = (count % workers) + 1 })
           assert.equal(200, target.status, link)
           count = count + 1
         end

@@ -220,15 +220,18 @@ describe("an HTTP/1.1 decoder", function()
   end)
 
   it("reads requests that were sent ahead, one at a time", function()
-    accepts(
-      get() .. post("Content-Length: 2") .. "hi" .. chunked("1\r\nx\r\n0\r\n\r\n") .. get(),
-      {
-        "head GET /", "done",
-        "head POST /", "body hi", "done",
-        "head POST /", "body x", "done",
-        "head GET /", "done",
-      }
-    )
+    accepts(get() .. post("Content-Length: 2") .. "hi" .. chunked("1\r\nx\r\n0\r\n\r\n") .. get(), {
+      "head GET /",
+      "done",
+      "head POST /",
+      "body hi",
+      "done",
+      "head POST /",
+      "body x",
+      "done",
+      "head GET /",
+      "done",
+    })
   end)
 
   it("leaves what follows an event to the caller", function()
@@ -332,7 +335,7 @@ describe("a request head", function()
     assert.same({ "/", "", "example.com" }, parts("GET /? HTTP/1.1"))
     assert.same({ "//x", "", "example.com" }, parts("GET //x HTTP/1.1"))
     assert.same({ "*", "", "example.com" }, parts("OPTIONS * HTTP/1.1"))
-    assert.same({ "/{|}^\"<>\\`", "[]", "example.com" }, parts("GET /{|}^\"<>\\`?[] HTTP/1.1"))
+    assert.same({ '/{|}^"<>\\`', "[]", "example.com" }, parts('GET /{|}^"<>\\`?[] HTTP/1.1'))
   end)
 
   it("takes path and host from an absolute target", function()
@@ -585,8 +588,22 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("a length that is not a number", function()
     for _, length in ipairs({
-      "-1", "+5", "", "5 5", "0x5", "5.0", "5a", "a", "1e3", "\t", "5;x", '"5"', "٥",
-      "18446744073709551616", "99999999999999999999999999", "-123456789123456789123456789",
+      "-1",
+      "+5",
+      "",
+      "5 5",
+      "0x5",
+      "5.0",
+      "5a",
+      "a",
+      "1e3",
+      "\t",
+      "5;x",
+      '"5"',
+      "٥",
+      "18446744073709551616",
+      "99999999999999999999999999",
+      "-123456789123456789123456789",
     }) do
       refuses(post("Content-Length: " .. length), 400, "invalid Content-Length")
     end
@@ -594,8 +611,20 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("a transfer coding other than one last chunked", function()
     for _, codings in ipairs({
-      "gzip", "identity", "chunked, gzip", "chunked, identity", "xchunked", "chunkedx", "chunked;q=1",
-      "chunked,", ", chunked", "", "chunked, chunked", "\"chunked\"", "'chunked'", "chunked chunked",
+      "gzip",
+      "identity",
+      "chunked, gzip",
+      "chunked, identity",
+      "xchunked",
+      "chunkedx",
+      "chunked;q=1",
+      "chunked,",
+      ", chunked",
+      "",
+      "chunked, chunked",
+      '"chunked"',
+      "'chunked'",
+      "chunked chunked",
     }) do
       refuses(post("Transfer-Encoding: " .. codings), 400)
     end
@@ -632,8 +661,20 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("header names that are not tokens", function()
     for _, line in ipairs({
-      "X : a", "X\t: a", "Content-Length : 5", ": a", "X Y: a", "X[]: a", "X(: a", "\200: a", "X/: a",
-      'X": a', "X,Y: a", "{X}: a", "X@: a", "X\\: a",
+      "X : a",
+      "X\t: a",
+      "Content-Length : 5",
+      ": a",
+      "X Y: a",
+      "X[]: a",
+      "X(: a",
+      "\200: a",
+      "X/: a",
+      'X": a',
+      "X,Y: a",
+      "{X}: a",
+      "X@: a",
+      "X\\: a",
     }) do
       refuses(get(line), 400, "invalid header name")
     end
@@ -658,16 +699,55 @@ describe("a request that could be read in two ways is refused:", function()
     refuses(get("Host: example.com"), 400, "more than one Host")
     refuses(request("GET / HTTP/1.0", "host: example.com"), 400, "more than one Host")
     for _, host in ipairs({
-      "", " ", "a b", "a/b", "user@a", "user:pass@a", "a:b", "a:80:80", "a:65536", "a:-1", "a:+80",
-      "a:000080", ":80", "http://a", "a?b", "a#b", "a\\b", "[::1", "::1", "[::1]x", "[::1]:x", "[]",
-      "[1.2.3.4]", "[fe80::1%25eth0]", "[::1]]", "a[b]", "a%", "a%4", "a%zz", "\200", "a\tb", "a<b",
+      "",
+      " ",
+      "a b",
+      "a/b",
+      "user@a",
+      "user:pass@a",
+      "a:b",
+      "a:80:80",
+      "a:65536",
+      "a:-1",
+      "a:+80",
+      "a:000080",
+      ":80",
+      "http://a",
+      "a?b",
+      "a#b",
+      "a\\b",
+      "[::1",
+      "::1",
+      "[::1]x",
+      "[::1]:x",
+      "[]",
+      "[1.2.3.4]",
+      "[fe80::1%25eth0]",
+      "[::1]]",
+      "a[b]",
+      "a%",
+      "a%4",
+      "a%zz",
+      "\200",
+      "a\tb",
+      "a<b",
       'a"b',
     }) do
       refuses("GET / HTTP/1.1\r\nHost: " .. host .. "\r\n\r\n", 400, "invalid Host")
     end
     for _, host in ipairs({
-      "a", "a.b-c_d~", "127.0.0.1", "127.0.0.1:3000", "[::1]", "[::1]:3000", "[2001:db8::1.2.3.4]:0",
-      "a:", "a:65535", "%41", "localhost.", "LOCALHOST:80",
+      "a",
+      "a.b-c_d~",
+      "127.0.0.1",
+      "127.0.0.1:3000",
+      "[::1]",
+      "[::1]:3000",
+      "[2001:db8::1.2.3.4]:0",
+      "a:",
+      "a:65535",
+      "%41",
+      "localhost.",
+      "LOCALHOST:80",
     }) do
       accepts("GET / HTTP/1.1\r\nHost: " .. host .. "\r\n\r\n", { "head GET /", "done" })
     end
@@ -676,8 +756,25 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("targets of no known form", function()
     for _, target in ipairs({
-      "path", "*", "**", "/a#b", "/#", "#", "?a", "example.com:80", "http:/a", "http:a", "http://",
-      "http:///a", "http://u@a/", "http://a:b/", "http://a b/", "ftp://a/", "://a/", "/\200", "\\",
+      "path",
+      "*",
+      "**",
+      "/a#b",
+      "/#",
+      "#",
+      "?a",
+      "example.com:80",
+      "http:/a",
+      "http:a",
+      "http://",
+      "http:///a",
+      "http://u@a/",
+      "http://a:b/",
+      "http://a b/",
+      "ftp://a/",
+      "://a/",
+      "/\200",
+      "\\",
     }) do
       refuses(request("GET " .. target .. " HTTP/1.1"), 400)
     end
@@ -687,10 +784,28 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("request lines of another shape", function()
     for _, line in ipairs({
-      "GET /", "GET / ", "GET", "GET  / HTTP/1.1", "GET /  HTTP/1.1", "GET / HTTP/1.1 ", " GET / HTTP/1.1",
-      "GET\t/ HTTP/1.1", "GET /\tHTTP/1.1", "GET / HTTP/1.1 x", "GET /a b HTTP/1.1", "G@T / HTTP/1.1",
-      "GET / http/1.1", "GET / HTTP/1", "GET / HTTP/11", "GET / HTTP/1.10", "GET / HTTP/01.1",
-      "GET / HTTP/1,1", "GET / HTTP/-1.1", "GET / HTTP/a.b", "GET / HTTPS/1.1", "GET / FOO/1.1",
+      "GET /",
+      "GET / ",
+      "GET",
+      "GET  / HTTP/1.1",
+      "GET /  HTTP/1.1",
+      "GET / HTTP/1.1 ",
+      " GET / HTTP/1.1",
+      "GET\t/ HTTP/1.1",
+      "GET /\tHTTP/1.1",
+      "GET / HTTP/1.1 x",
+      "GET /a b HTTP/1.1",
+      "G@T / HTTP/1.1",
+      "GET / http/1.1",
+      "GET / HTTP/1",
+      "GET / HTTP/11",
+      "GET / HTTP/1.10",
+      "GET / HTTP/01.1",
+      "GET / HTTP/1,1",
+      "GET / HTTP/-1.1",
+      "GET / HTTP/a.b",
+      "GET / HTTPS/1.1",
+      "GET / FOO/1.1",
       "HTTP/1.1 200 OK",
     }) do
       refuses(request(line), 400)
@@ -699,10 +814,29 @@ describe("a request that could be read in two ways is refused:", function()
 
   it("chunks that do not fit their frame", function()
     for _, body in ipairs({
-      "5\nhello\r\n0\r\n\r\n", "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r\n0\n\r\n", "5\r\nhello\r\n0\r\n\n",
-      "5\r\nhelloX\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhello\r0\r\n\r\n", "5\rhello", "\r\n",
-      "g\r\n", "-1\r\n", "+5\r\n", "0x5\r\n", " 5\r\n", "5 \r\n", "5 x\r\n", "5;a\nb\r\n", "5;a\rb\r\n",
-      "5;a\0b\r\n", ";a\r\n", "5,\r\n", "5\r\nhello\r\n\r\n", "10000000000000005\r\nhello",
+      "5\nhello\r\n0\r\n\r\n",
+      "5\r\nhello\n0\r\n\r\n",
+      "5\r\nhello\r\n0\n\r\n",
+      "5\r\nhello\r\n0\r\n\n",
+      "5\r\nhelloX\r\n0\r\n\r\n",
+      "5\r\nhello0\r\n\r\n",
+      "5\r\nhello\r0\r\n\r\n",
+      "5\rhello",
+      "\r\n",
+      "g\r\n",
+      "-1\r\n",
+      "+5\r\n",
+      "0x5\r\n",
+      " 5\r\n",
+      "5 \r\n",
+      "5 x\r\n",
+      "5;a\nb\r\n",
+      "5;a\rb\r\n",
+      "5;a\0b\r\n",
+      ";a\r\n",
+      "5,\r\n",
+      "5\r\nhello\r\n\r\n",
+      "10000000000000005\r\nhello",
       "ffffffffffffffff0\r\n",
     }) do
       refuses(chunked(body), 400)
@@ -733,7 +867,15 @@ describe("a request that cannot be served", function()
   end)
 
   it("has a method that no route can have", function()
-    for _, line in ipairs({ "BREW /", "get /", "TRACE /", "CONNECT a:80", "PROPFIND /", "GETT /", "GE /" }) do
+    for _, line in ipairs({
+      "BREW /",
+      "get /",
+      "TRACE /",
+      "CONNECT a:80",
+      "PROPFIND /",
+      "GETT /",
+      "GE /",
+    }) do
       refuses(request(line .. " HTTP/1.1"), 501, "method not implemented")
     end
   end)

@@ -38,7 +38,8 @@ describe("the hub", function()
     for _, name in ipairs({ "a", "room:1", "höh", "\228\184\173", ("a"):rep(255), " ", "\194\160" }) do
       assert.is_true(lib.hub_topic_name_is_valid(support.slice(name)), name)
     end
-    local bad = { "", ("a"):rep(256), "a*", "*", "a\nb", "a\0", "\127", "\255", "a\195", "\194\133" }
+    local bad =
+      { "", ("a"):rep(256), "a*", "*", "a\nb", "a\0", "\127", "\255", "a\195", "\194\133" }
     for _, name in ipairs(bad) do
       assert.is_false(lib.hub_topic_name_is_valid(support.slice(name)), name)
     end

@@ -27,8 +27,16 @@ describe("topic policies", function()
       assert.equal(0, add(pattern, i))
     end
     local expected = {
-      ["room:2"] = 1, ["room:"] = 1, ["other"] = 2, ["room:1"] = 3, ["room:big:x"] = 4,
-      ["rooms"] = 5, ["room"] = 6, ["room:11"] = 7, ["room:big"] = 1, ["q"] = 2,
+      ["room:2"] = 1,
+      ["room:"] = 1,
+      ["other"] = 2,
+      ["room:1"] = 3,
+      ["room:big:x"] = 4,
+      ["rooms"] = 5,
+      ["room"] = 6,
+      ["room:11"] = 7,
+      ["room:big"] = 1,
+      ["q"] = 2,
     }
     for topic, count in pairs(expected) do
       assert.equal(count, find(topic), topic)

@@ -121,7 +121,8 @@ function M.advance(ms)
 end
 
 function M.policy(fields)
-  local policy = ffi.new("topic_policy", { 0, 16 * 1024 * 1024, NO_LIMIT, NO_LIMIT, NO_LIMIT, false })
+  local policy =
+    ffi.new("topic_policy", { 0, 16 * 1024 * 1024, NO_LIMIT, NO_LIMIT, NO_LIMIT, false })
   for name, value in pairs(fields) do
     policy[name] = value
   end
@@ -176,10 +177,13 @@ local on_deliver = ffi.cast(
     end
   end
 )
-local on_lost = ffi.cast("void (*)(struct subscriber *, struct subscription *)", function(subscriber)
-  local client = clients[tonumber(subscriber.id)]
-  client.got[#client.got + 1] = "LOST"
-end)
+local on_lost = ffi.cast(
+  "void (*)(struct subscriber *, struct subscription *)",
+  function(subscriber)
+    local client = clients[tonumber(subscriber.id)]
+    client.got[#client.got + 1] = "LOST"
+  end
+)
 ops.deliver = on_deliver
 ops.lost = on_lost
 
@@ -279,7 +283,8 @@ function Hub:publish(topic, data, opts)
   local message = lib.message_new(support.slice(""), support.slice(data), opts.flags or 0)
   message.except_id = opts.except and opts.except.id or 0
   local receipt = ffi.new("hub_receipt")
-  local result = lib.hub_publish(self.hub, opts.worker or 64, support.slice(topic), message, receipt)
+  local result =
+    lib.hub_publish(self.hub, opts.worker or 64, support.slice(topic), message, receipt)
   lib.message_release(message)
   if result ~= M.OK then
     return nil, result
@@ -302,8 +307,7 @@ function Hub:history(topic, opts)
   local cut = ffi.new("struct cut *[1]")
   local position, is_complete = ffi.new("hub_position"), ffi.new("bool[1]")
   local start = M.start(opts)
-  local result =
-    lib.hub_history(self.hub, support.slice(topic), start, cut, position, is_complete)
+  local result = lib.hub_history(self.hub, support.slice(topic), start, cut, position, is_complete)
   if result ~= M.OK then
     return nil, result
   end
@@ -345,11 +349,7 @@ function Hub:subscribe(client, names, opts)
 end
 
 function Hub:unsubscribe(client, name)
-  return lib.topics_unsubscribe(
-    self.workers[client.worker],
-    client.subscriber,
-    support.slice(name)
-  )
+  return lib.topics_unsubscribe(self.workers[client.worker], client.subscriber, support.slice(name))
 end
 
 function Hub:leave(client)

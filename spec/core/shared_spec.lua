@@ -79,7 +79,15 @@ describe("a shared dictionary", function()
   end
 
   it("holds strings, numbers and booleans by any key", function()
-    for key, v in pairs({ s = "text", empty = "", n = 1.5, t = true, f = false, [""] = "x", ["\0"] = 1 }) do
+    for key, v in pairs({
+      s = "text",
+      empty = "",
+      n = 1.5,
+      t = true,
+      f = false,
+      [""] = "x",
+      ["\0"] = 1,
+    }) do
       assert.equal(OK, (set(key, v)))
       assert.equal(v, get(key))
     end

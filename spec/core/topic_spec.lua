@@ -103,8 +103,11 @@ describe("a worker's topics", function()
     end
     hub:publish("k:0", "m10")
     local client = hub:client()
-    local results, replay, position =
-      hub:subscribe(client, { "k:0", "live", "k:1", "k:2", "k:0", "k:none" }, { since = 2 })
+    local results, replay, position = hub:subscribe(
+      client,
+      { "k:0", "live", "k:1", "k:2", "k:0", "k:none" },
+      { since = 2 }
+    )
     local expected = { false, false, true, true, false, true }
     for i, result in ipairs(results) do
       assert.same({ was = false, complete = expected[i] }, result, i)

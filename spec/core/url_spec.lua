@@ -67,7 +67,19 @@ describe("percent-decoding", function()
   end)
 
   it("refuses bad escapes and NUL, and appends nothing then", function()
-    for _, text in ipairs({ "%", "%4", "ab%", "ab%4", "%g0", "%0g", "%%41", "%-1", "%+1", "%00", "a\0b" }) do
+    for _, text in ipairs({
+      "%",
+      "%4",
+      "ab%",
+      "ab%4",
+      "%g0",
+      "%0g",
+      "%%41",
+      "%-1",
+      "%+1",
+      "%00",
+      "a\0b",
+    }) do
       local decoded, len = decode(text)
       assert.is_nil(decoded, text)
       assert.equal(0, len)

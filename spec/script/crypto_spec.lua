@@ -60,7 +60,8 @@ describe("perigee.crypto", function()
   end)
 
   it("seeds math.random for each worker, and makes ids of its own", function()
-    local _, values = evaluate("math.random(2^50), perigee.id(), math.random(2^50)", { workers = 4 })
+    local _, values =
+      evaluate("math.random(2^50), perigee.id(), math.random(2^50)", { workers = 4 })
     for i = 1, 4 do
       assert.truthy(values[i][2]:find("^[0-9a-z]+$"))
       assert.is_true(#values[i][2] == 20)

@@ -27,7 +27,11 @@ describe("A script that does not load", function()
   end
   it_shows("of a syntax error", { ["main.lua"] = "local x =\n= 1" }, "main.lua:2: ")
   it_shows("of an error while it runs", { ["main.lua"] = "\n\nerror('boom')" }, "main.lua:3: boom")
-  it_shows("of an error without a place", { ["main.lua"] = "\nerror('boom', 0)" }, "main.lua:2: boom")
+  it_shows(
+    "of an error without a place",
+    { ["main.lua"] = "\nerror('boom', 0)" },
+    "main.lua:2: boom"
+  )
   it_shows("of an error in C", { ["main.lua"] = "\nstring.rep()" }, "main.lua:2: bad argument")
   it_shows("of the innermost of required files", {
     ["main.lua"] = 'require("a")',
@@ -59,7 +63,10 @@ describe("A script that does not load", function()
   it("names a file that is missing", function()
     local result = gateway.run({ "serve", "no/such/file.lua", "--listen", "127.0.0.1:0" })
     assert.equal(1, result.code)
-    assert.truthy(result.stderr:find("^[^\n]*no/such/file.lua: No such file[^\n]*\n$"), result.stderr)
+    assert.truthy(
+      result.stderr:find("^[^\n]*no/such/file.lua: No such file[^\n]*\n$"),
+      result.stderr
+    )
   end)
 end)
 
@@ -162,6 +169,7 @@ describe("A script", function()
         log.info("line\n2026-01-01T00:00:00.000Z error forged\27[31m")
         log.info(print)
         log.info()
+        print("printed", 1, { c = 3 })
         return ""
       end)
     ]],
@@ -176,6 +184,7 @@ describe("A script", function()
     logged('{"a":[1]} nil true')
     logged('{"b":2}')
     logged("word nil")
+    logged('printed 1 {"c":3} route=/x')
     logged("line\\n2026")
     assert.is_nil(server:log():find("\27", 1, true))
     assert.is_nil(server:log():find("\n[^\n]*error forged\27"))

@@ -93,7 +93,7 @@ end)
 describe("The shared dictionaries together", function()
   after_each(gateway.clean_up)
 
-  it("are bounded: \"full\"", function()
+  it('are bounded: "full"', function()
     local server = gateway.start({
       args = { "--limit-shared-bytes", "65536" },
       app = [[app:get("/", function()

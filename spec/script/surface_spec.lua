@@ -34,18 +34,33 @@ describe("A declaration that is wrong", function()
       assert.truthy(line:find("main.lua:%d+: "), line)
     end)
   end
-  it_says("an unknown option", '\napp:topic("a", { hystory = 1 })',
-    'main.lua:2: unknown option "hystory" for app:topic')
-  it_says("a wrong type", 'app:websocket("/", { on_open = 1 })',
-    'main.lua:1: option "on_open" for app:websocket must be a function')
-  it_says("a size above the limit", 'app:websocket("/", { max_message = 2^40 })',
-    "above the limit message_bytes (16777216)")
-  it_says("a handler that is none", 'app:get("/", {}, "hello")',
-    "the handler for app:get must be a function, not a string")
+  it_says(
+    "an unknown option",
+    '\napp:topic("a", { hystory = 1 })',
+    'main.lua:2: unknown option "hystory" for app:topic'
+  )
+  it_says(
+    "a wrong type",
+    'app:websocket("/", { on_open = 1 })',
+    'main.lua:1: option "on_open" for app:websocket must be a function'
+  )
+  it_says(
+    "a size above the limit",
+    'app:websocket("/", { max_message = 2^40 })',
+    "above the limit message_bytes (16777216)"
+  )
+  it_says(
+    "a handler that is none",
+    'app:get("/", {}, "hello")',
+    "the handler for app:get must be a function, not a string"
+  )
   it_says("a pattern that is none", 'app:get("x", print)', 'begins with "/"')
   it_says("a duplicate, at the second", 'app:get("/", print)\napp:get("/", print)', "main.lua:2: ")
-  it_says("an event stream and a page on one path",
-    'app:get("/", print)\n\napp:sse("/", {})', "main.lua:3: ")
+  it_says(
+    "an event stream and a page on one path",
+    'app:get("/", print)\n\napp:sse("/", {})',
+    "main.lua:3: "
+  )
   it_says("two policies of one pattern", 'app:topic("a", {})\napp:topic("a", {})', "main.lua:2: ")
   it_says("a topic pattern with a star inside", 'app:topic("a*b", {})', "main.lua:1: ")
   it_says("on_tick without its period", 'app:sse("/", { on_tick = print })', "needs tick_every")
@@ -70,7 +85,7 @@ describe("A declaration that is wrong", function()
   it("does not load a script that has effects while it loads", function()
     for _, name in ipairs({ "publish", "signal", "clear", "after", "spawn", "sleep" }) do
       local line = load_error(
-        ('perigee.%s(%s, function() end)'):format(name, name:find("^[ass][fpl]") and "1" or '"a"')
+        ("perigee.%s(%s, function() end)"):format(name, name:find("^[ass][fpl]") and "1" or '"a"')
       )
       assert.truthy(line:find("main.lua:1: ", 1, true), line)
     end
@@ -157,9 +172,11 @@ describe("A request", function()
     assert.truthy(server:http("/write").body:find("read-only", 1, true))
   end)
 
-  it("keeps its headers on a connection until on_open has returned, and the named ones longer", function()
-    local server = gateway.start({
-      app = [[
+  it(
+    "keeps its headers on a connection until on_open has returned, and the named ones longer",
+    function()
+      local server = gateway.start({
+        app = [[
       app:websocket("/", {
         keep_headers = { "X-Kept" },
         on_open = function(conn) conn:send(conn.request.headers["x-gone"]) end,
@@ -169,13 +186,14 @@ describe("A request", function()
         end,
       })
     ]],
-    })
-    local ws = server:websocket("/", { headers = { ["X-Gone"] = "a", ["X-Kept"] = "b" } })
-    ws:expect("a")
-    ws:send("x")
-    ws:expect("b")
-    ws:expect_match("headers of this connection are gone; name them in keep_headers")
-  end)
+      })
+      local ws = server:websocket("/", { headers = { ["X-Gone"] = "a", ["X-Kept"] = "b" } })
+      ws:expect("a")
+      ws:send("x")
+      ws:expect("b")
+      ws:expect_match("headers of this connection are gone; name them in keep_headers")
+    end
+  )
 end)
 
 describe("A response", function()
@@ -227,7 +245,8 @@ describe("A response", function()
     local server, response = answer('return { file = "page.txt", status = 200 }')
     assert.equal("a page", response.body)
     assert.is_not_nil(response.headers.etag)
-    local again = server:http({ path = "/", headers = { ["If-None-Match"] = response.headers.etag } })
+    local again =
+      server:http({ path = "/", headers = { ["If-None-Match"] = response.headers.etag } })
     assert.equal(304, again.status)
   end)
 
@@ -360,7 +379,7 @@ describe("A connection", function()
     assert.not_equal(first.id, other:expect({}).id)
   end)
 
-  it("answers \"closed\" when it is gone, and its fields stay", function()
+  it('answers "closed" when it is gone, and its fields stay', function()
     local server = gateway.start({
       app = [[
       local kept

@@ -29,7 +29,7 @@ describe("A handler that sleeps", function()
     slow:expect("after")
   end)
 
-  it("is woken with \"closed\" when its connection goes, and then on_close runs", function()
+  it('is woken with "closed" when its connection goes, and then on_close runs', function()
     local server = gateway.start({
       app = [[
       local told = {}
@@ -49,7 +49,10 @@ describe("A handler that sleeps", function()
     ws:fence()
     ws:drop()
     server:wait_for({ connections = 0, tasks = 0 })
-    assert.equal("nil the connection is closed closed|closed|on_close 1006", server:http("/told").body)
+    assert.equal(
+      "nil the connection is closed closed|closed|on_close 1006",
+      server:http("/told").body
+    )
   end)
 
   it("ends after handler_timeout", function()
@@ -139,7 +142,7 @@ describe("A handler that sleeps", function()
     assert.equal("truetrue", server:http("/").body)
   end)
 
-  it("is ended with \"stopping\" when the gateway stops", function()
+  it('is ended with "stopping" when the gateway stops', function()
     local server = gateway.start({
       app = [[
       app:on_start(function()
@@ -278,7 +281,7 @@ describe("Timers", function()
     ws:expect("tick")
   end)
 
-  it("run on_start with \"boot\", on the first worker or on each", function()
+  it('run on_start with "boot", on the first worker or on each', function()
     local server = gateway.start({
       workers = 4,
       app = [[
@@ -344,5 +347,21 @@ describe("Handlers under way", function()
     if after_round[3] then
       assert.is_true(after_round[3] <= after_round[2] * 1.05)
     end
+  end)
+
+  it("make garbage that is collected as fast as it is made", function()
+    local server = gateway.start({
+      app = [[
+      app:get("/", function()
+        local list = {}
+        for i = 1, 5000 do list[i] = { i, tostring(i) } end
+        return tostring(#list)
+      end)
+    ]],
+    })
+    for _ = 1, 100 do
+      assert.equal("5000", server:http("/").body)
+    end
+    assert.is_true(server:counters().lua_bytes < 16 * 1024 * 1024)
   end)
 end)

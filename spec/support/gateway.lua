@@ -41,9 +41,13 @@ local function absolute(path)
   return path:sub(1, 1) == "/" and path or lfs.currentdir() .. "/" .. path
 end
 
---- The path of the gateway's binary.
+--- The path of the gateway's binary; raises where there is none.
 function M.binary()
-  return absolute(os.getenv("PERIGEE") or "build/perigee")
+  local path = absolute(os.getenv("PERIGEE") or "build/perigee")
+  if not lfs.attributes(path) then
+    error("there is no " .. path .. ": build the gateway first", 0)
+  end
+  return path
 end
 
 local PRELUDE = 'local perigee = require("perigee") local app = perigee.app() '
@@ -137,13 +141,13 @@ end
 --- line, `env` to the environment. `test = false` leaves test mode out. `keep = true` is for a
 --- gateway that several examples share: `gateway.clean_up` leaves it to `gateway.stop_all`.
 function M.start(opts)
+  local binary = M.binary()
   local script, directory = write_script(opts)
-  directory = directory or nil
   local work = posix.temporary_directory()
   local listen = opts.listen or { "127.0.0.1:0" }
   local workers = opts.workers or 1
   local is_test = opts.test ~= false
-  local command = { M.binary(), "serve", script, "--workers", tostring(workers) }
+  local command = { binary, "serve", script, "--workers", tostring(workers) }
   for _, address in ipairs(listen) do
     command[#command + 1] = "--listen"
     command[#command + 1] = address
@@ -186,8 +190,8 @@ end
 --- Runs the binary with these arguments until it ends. Returns `{ code, signal, stdout, stderr }`.
 function M.run(args, opts)
   opts = opts or {}
-  local work = posix.temporary_directory()
   local command = { M.binary() }
+  local work = posix.temporary_directory()
   for _, argument in ipairs(args) do
     command[#command + 1] = argument
   end
@@ -503,8 +507,12 @@ function Server:read_to_end(deadline)
   return counters and json.decode(counters)
 end
 
---- Waits until it has ended by itself, and judges how: exit code, sanitizers, log, counters.
+--- Waits until it has ended by itself, and judges how: exit code, sanitizers, log, counters. Clients
+--- that are still there go first: who waits for whose end is not what is judged here.
 function Server:expect_exit(code, seconds)
+  for _, client in ipairs(self.clients) do
+    client:close()
+  end
   local deadline = posix.deadline(seconds or 10)
   local ok, counters = pcall(self.read_to_end, self, deadline)
   local got, why = posix.wait_exit(self.pid, deadline)

@@ -33,7 +33,7 @@ function Connection:send(data, opts) end
 
 --- @class perigee.SubscribeOptions
 --- @field since? string a position: what came after it is replayed
---- @field from? "now"|"start"|integer where to begin without a usable `since`: a number is the newest so many; "now" by default
+--- @field from? "now"|"start"|integer where to begin without a usable `since`; "now"; n: the newest n
 --- @field reset? string|table sent before the replay when `since` could not be honoured
 --- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
 
@@ -86,14 +86,17 @@ function Connection:buffered() end
 
 --- An HTTP request, read-only; the same in authenticate, in handlers and as `conn.request`.
 ---
+--- On a connection `headers` and `cookies` are readable until on_open has returned; afterwards only
+--- what keep_headers names is, and the rest raises.
+---
 --- @class perigee.Request
 --- @field method string upper case
 --- @field path string as received, without the query
 --- @field host string lower case, with port
 --- @field params table<string, string> of the pattern, decoded
 --- @field query table<string, string> the first value of each name, decoded; at most 100
---- @field headers table<string, string> case ignored, repeats joined with ", "; on a connection readable until on_open has returned, but for keep_headers
---- @field cookies table<string, string> the first value of each name; readable as headers are
+--- @field headers table<string, string> case ignored, repeats joined with ", "
+--- @field cookies table<string, string> the first value of each name
 --- @field body string "" where there is none
 --- @field remote_address string without port; "unix"
 --- @field tls nil

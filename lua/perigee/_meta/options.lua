@@ -2,11 +2,17 @@
 
 error("this file is for editors; it is not to be required")
 
+--- Returns a session, or nil, reason and code: 204 or 400 to 599 before the upgrade, or a close code
+--- (1008, 1013, 3000 to 4999; off WebSocket 403) with which a WebSocket closes after it. 403 without
+--- a code.
+---
+--- @alias perigee.Authenticate fun(request: perigee.Request): table?, string?, integer?
+
 --- What WebSocket and SSE routes have in common. All handlers may suspend; one connection's events
 --- come one at a time, in order.
 ---
 --- @class perigee.Behavior
---- @field authenticate? fun(request: perigee.Request): table?, string?, integer? asked once, first: a session, or nil, reason, code (204, 400-599; or 1008, 1013, 3000-4999, off WebSocket 403); 403 by default
+--- @field authenticate? perigee.Authenticate asked once, first
 --- @field on_open? fun(conn: perigee.Connection)
 --- @field on_close? fun(conn: perigee.Connection, code: integer, reason: string) exactly once for each on_open
 --- @field on_drain? fun(conn: perigee.Connection) the outbox fell below its soft limit again
@@ -36,7 +42,7 @@ error("this file is for editors; it is not to be required")
 --- @field retry? number seconds after which a client tries again
 
 --- @class perigee.HttpOptions
---- @field authenticate? fun(request: perigee.Request): table?, string?, integer?
+--- @field authenticate? perigee.Authenticate
 --- @field origins? string[] listed ones get CORS headers; a write with another Origin gets 403
 --- @field max_body? integer bytes, 1 MiB by default; more: 413
 --- @field timeout? number seconds, 30 by default; then 503

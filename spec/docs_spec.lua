@@ -1,0 +1,120 @@
+-- The functions that C gives to Lua and their descriptions in lua/perigee/_meta, compared both ways.
+local lfs = require("lfs")
+
+-- A luaL_Reg table in core/script to the prefix of its functions in _meta; false: not for scripts.
+local TABLES = {
+  perigee_task_functions = "perigee.",
+  perigee_timer_functions = "perigee.",
+  perigee_topic_functions = "perigee.",
+  perigee_shared_functions = "perigee.",
+  perigee_base_functions = "perigee.",
+  connection_methods = "Connection:",
+  request_methods = "Request:",
+  timer_methods = "Timer:",
+  shared_methods = "Shared:",
+  crypto_functions = "crypto.",
+  log_functions = "log.",
+  functions = "json.", -- lua_json.c
+  core_functions = false,
+  sandbox_functions = false,
+  metamethods = false,
+  no_methods = false,
+}
+
+-- Defined in Lua, and annotated there too.
+local IN_LUA = { ["perigee.app"] = true }
+
+local function read(path)
+  local file = assert(io.open(path))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+
+local function files(directory, pattern)
+  local found = {}
+  for name in lfs.dir(directory) do
+    if name:find(pattern) then
+      found[#found + 1] = directory .. "/" .. name
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+local function in_c()
+  local names = {}
+  for _, path in ipairs(files("core/script", "%.c$")) do
+    for table_name, body in read(path):gmatch("luaL_Reg ([%w_]+)%[%] =%s*(%b{});") do
+      local prefix = TABLES[table_name]
+      assert.is_not_nil(prefix, path .. ": say in this spec what " .. table_name .. " is")
+      for name in body:gmatch('{"([%w_]+)"') do
+        if prefix then
+          names[prefix .. name] = path
+        end
+      end
+    end
+  end
+  return names
+end
+
+local function in_meta()
+  local names = {}
+  for _, path in ipairs(files("lua/perigee/_meta", "%.lua$")) do
+    for name in read(path):gmatch("\nfunction ([%w_.:]+)%(") do
+      assert.is_nil(names[name], name .. " is described twice")
+      names[name] = path
+    end
+  end
+  return names
+end
+
+describe("The descriptions for editors", function()
+  it("have every function that C gives to scripts", function()
+    local described = in_meta()
+    for name, path in pairs(in_c()) do
+      assert.is_not_nil(described[name], name .. " of " .. path .. " is not in lua/perigee/_meta")
+    end
+  end)
+
+  it("have no function that is not there", function()
+    local given = in_c()
+    for name, path in pairs(in_meta()) do
+      if not IN_LUA[name] then
+        assert.is_not_nil(given[name], name .. " in " .. path .. " is not in core/script")
+      end
+    end
+  end)
+
+  it("say of every function what it takes", function()
+    for _, path in ipairs(files("lua/perigee/_meta", "%.lua$")) do
+      local comment = ""
+      for line in read(path):gmatch("([^\n]*)\n") do
+        local name, arguments = line:match("^function ([%w_.:]+)(%b())")
+        if name then
+          assert.not_equal("", comment, name .. " is not described")
+          for argument in arguments:gmatch("[%w_]+") do
+            assert.truthy(comment:find("@param " .. argument, 1, true), name .. ": " .. argument)
+          end
+          assert.truthy(
+            arguments:find("...", 1, true) == nil or comment:find("@param ...", 1, true)
+          )
+        end
+        comment = line:find("^%-%-%-") and comment .. line .. "\n" or ""
+      end
+    end
+  end)
+
+  it("have every option that the Lua half accepts", function()
+    local meta = ""
+    for _, path in ipairs(files("lua/perigee/_meta", "%.lua$")) do
+      meta = meta .. read(path)
+    end
+    local app = read("lua/perigee/app.lua")
+    for name, check in app:gmatch('\n  ([%w_]+) = { "([%w_]+)"') do
+      if check ~= "later" then
+        assert.truthy(meta:find("@field " .. name .. "%?? "), name .. " is not in _meta")
+      end
+    end
+  end)
+end)
