@@ -147,6 +147,7 @@ void conn_release(struct conn *conn) {
 
 void conn_free(struct conn *conn) {
   REQUIRE(conn->references == 0 && conn->stream == NULL);
+  gateway_leave(conn->worker->gateway, conn->address, true); /* the request's address until now */
   conn->worker->conn_count--;
   list_remove(&conn->all);
   mem_free(conn->close_reason);
@@ -200,8 +201,6 @@ void conn_detach_stream(struct conn *conn) {
   outbox_deinit(&conn->outbox);
   timer_stop(&conn->worker->timers, &conn->timer);
   conn->ops->deinit(conn);
-  gateway_leave(conn->worker->gateway, conn->address, true);
-  conn->address = NULL;
   conn_end(conn);
   conn_release(conn); /* the reference of its stream */
 }

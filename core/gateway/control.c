@@ -20,6 +20,8 @@ static void for_all(struct gateway *gateway, void (*post)(struct worker *worker)
 static void advance(struct gateway *gateway, slice argument) {
   char *text = mem_copy(argument);
   uint64_t left_ms = (uint64_t)(strtod(text, NULL) * 1000 + 0.5);
+  /* A turn under way shall not see the new time. */
+  for_all(gateway, worker_post_advance);
   while (left_ms > 0) {
     uint64_t step_ms = left_ms < STEP_MS ? left_ms : STEP_MS;
     clock_advance(step_ms);

@@ -98,8 +98,8 @@ void http_conn_close(struct http_conn *http) {
 static void on_closed(void *owner) {
   struct http_conn *http = owner;
   http->state = HTTP_CLOSING;
-  gateway_leave(http->worker->gateway, http->address, http->is_welcome);
   if (http->has_exchange) http_exchange_cancel(http);
+  gateway_leave(http->worker->gateway, http->address, http->is_welcome);
   http_conn_retire(http);
 }
 
