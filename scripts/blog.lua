@@ -14,6 +14,8 @@ local page = require("page")
 
 local app = perigee.app()
 
+local POST_BYTES = 256 * 1024 -- far below what an outbox holds: no post ends a reader's stream
+
 app:topic("blog", { history = 1000 })
 
 app:get("/blog", page("blog"))
@@ -37,7 +39,7 @@ local function refuse(reason)
   return { status = 400, body = reason }
 end
 
-app:post("/new-post", function(request)
+app:post("/new-post", { max_body = POST_BYTES }, function(request)
   if not may_post(request) then
     return {
       status = 401,
