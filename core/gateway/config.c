@@ -169,6 +169,10 @@ static const char *set_switch(bool *is_on, const char *value) {
   return NULL;
 }
 
+static const char *set_supervise(struct config *config, const char *value) {
+  return set_switch(&config->is_supervised, value);
+}
+
 static const char *set_test(struct config *config, const char *value) {
   return set_switch(&config->is_test, value);
 }
@@ -197,8 +201,11 @@ static const option_info options[] = {
      "how long connections have to end in good order after SIGTERM or SIGINT; 0 to 3600",
      set_drain_timeout, NULL},
     {"stall-timeout", "SECONDS", "10",
-     "a handler that has held up its worker for so long is named in the log; 0 to 3600",
+     "a handler that has held up its worker for so long is named in the log; 0 to 3600, 0: never",
      set_stall_timeout, NULL},
+    {"supervise", NULL, "off",
+     "a parent process keeps the sockets, and restarts a gateway that crashed or is stuck",
+     set_supervise, NULL},
     {"test", NULL, "off",
      "for specs: a listener of its own for each worker, commands on standard input", set_test,
      NULL},

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -13,6 +14,7 @@
 #include "base/random.h"
 #include "gateway/control.h"
 #include "gateway/gateway_internal.h"
+#include "gateway/supervise.h"
 
 enum {
   SWEEP_EVERY_MS = 1000,
@@ -162,50 +164,67 @@ void gateway_wait_for_acknowledgements(struct gateway *gateway) {
 
 /* --- start --- */
 
-static bool add_listener(struct gateway *gateway, const char *where, size_t sockets) {
+/* In the order of the workers: the kernel numbers the sockets of a port as they begin to listen,
+ * and stall.c goes by these numbers. */
+static void listen_in_order(const listener_address *address) {
+  for (size_t i = 0; i < address->count && !address->is_unix; i++) {
+    listen(address->sockets[i], LISTENER_BACKLOG);
+  }
+}
+
+static bool add_listener(struct listeners *listeners, const struct config *config,
+                         const char *where, size_t sockets) {
   char error[512];
-  listener_address *address = &gateway->listeners[gateway->listener_count];
-  unsigned user_timeout_s = (unsigned)gateway->config->limits.user_timeout;
+  listener_address *address = &listeners->addresses[listeners->count];
+  unsigned user_timeout_s = (unsigned)config->limits.user_timeout;
   if (listener_bind(where, sockets, user_timeout_s, address, error, sizeof error) < 0) {
     fprintf(stderr, "perigee: %s\n", error);
     return false;
   }
-  gateway->listener_count++;
+  listen_in_order(address);
+  listeners->count++;
   return true;
 }
 
-static bool bind_listeners(struct gateway *gateway) {
-  const struct config *config = gateway->config;
-  gateway->listeners =
-      mem_alloc_zero((CONFIG_LISTENS + CONFIG_WORKERS_MAX) * sizeof *gateway->listeners);
+static bool bind_listeners(struct listeners *listeners, const struct config *config) {
+  size_t workers = config->workers;
+  listeners->addresses =
+      mem_alloc_zero((CONFIG_LISTENS + CONFIG_WORKERS_MAX) * sizeof *listeners->addresses);
   if (config->listen_count == 0) {
-    if (!add_listener(gateway, "127.0.0.1:3000", gateway->worker_count)) return false;
-    if (listener_has_ipv6() && !add_listener(gateway, "[::1]:3000", gateway->worker_count)) {
+    if (!add_listener(listeners, config, "127.0.0.1:3000", workers)) return false;
+    if (listener_has_ipv6() && !add_listener(listeners, config, "[::1]:3000", workers)) {
       return false;
     }
   }
   for (size_t i = 0; i < config->listen_count; i++) {
-    if (!add_listener(gateway, config->listens[i], gateway->worker_count)) return false;
+    if (!add_listener(listeners, config, config->listens[i], workers)) return false;
   }
   if (!config->is_test) return true;
-  gateway->test_listener_count = gateway->worker_count;
-  for (size_t i = 0; i < gateway->worker_count; i++) {
-    if (!add_listener(gateway, "127.0.0.1:0", 1)) return false;
+  listeners->test_count = workers;
+  for (size_t i = 0; i < workers; i++) {
+    if (!add_listener(listeners, config, "127.0.0.1:0", 1)) return false;
   }
   return true;
 }
 
+static void close_listeners(struct listeners *listeners) {
+  for (size_t i = 0; i < listeners->count; i++) listener_close(&listeners->addresses[i]);
+  mem_free(listeners->addresses);
+  *listeners = (struct listeners){NULL, 0, 0};
+}
+
 /* The sockets of one worker: its share of each listener, and in test mode its own. */
 static size_t take_sockets(struct gateway *gateway, size_t worker, int *sockets) {
-  size_t ordinary = gateway->listener_count - gateway->test_listener_count;
+  struct listeners *listeners = &gateway->listeners;
+  size_t ordinary = listeners->count - listeners->test_count;
   size_t count = 0;
   for (size_t i = 0; i < ordinary; i++) {
-    sockets[count++] = gateway->listeners[i].sockets[worker];
-    gateway->listeners[i].sockets[worker] = -1;
+    sockets[count++] = listeners->addresses[i].sockets[worker];
+    listeners->addresses[i].sockets[worker] = -1;
   }
-  if (gateway->test_listener_count > 0) {
-    sockets[count++] = gateway->listeners[ordinary + worker].sockets[0];
-    gateway->listeners[ordinary + worker].sockets[0] = -1;
+  if (listeners->test_count > 0) {
+    sockets[count++] = listeners->addresses[ordinary + worker].sockets[0];
+    listeners->addresses[ordinary + worker].sockets[0] = -1;
   }
   return count;
 }
@@ -244,26 +263,45 @@ static bool judge_loads(struct gateway *gateway) {
   return is_good;
 }
 
-static void say_listening(const struct gateway *gateway) {
-  size_t ordinary = gateway->listener_count - gateway->test_listener_count;
-  for (size_t i = 0; i < ordinary; i++) printf("listening on %s\n", gateway->listeners[i].name);
-  for (size_t i = ordinary; i < gateway->listener_count; i++) {
-    printf("worker %zu listening on %s\n", i - ordinary + 1, gateway->listeners[i].name);
+static void say_listening(const struct listeners *listeners) {
+  size_t ordinary = listeners->count - listeners->test_count;
+  for (size_t i = 0; i < ordinary; i++) printf("listening on %s\n", listeners->addresses[i].name);
+  for (size_t i = ordinary; i < listeners->count; i++) {
+    printf("worker %zu listening on %s\n", i - ordinary + 1, listeners->addresses[i].name);
   }
   fflush(stdout);
 }
 
 /* --- the main thread's loop --- */
 
+static void stop(struct gateway *gateway) {
+  if (gateway->is_stopping) return;
+  gateway->is_stopping = true;
+  gateway->stop_asked_ns = clock_real_ns();
+  log_info("stopping");
+  stall_stop(gateway);
+  for (size_t i = 0; i < gateway->worker_count; i++) worker_post_stop(&gateway->workers[i]);
+}
+
 static void on_signal(uv_signal_t *signal, int number) {
   struct gateway *gateway = signal->data;
-  if (gateway->is_stopping) {
-    /* Asked twice: whoever asks does not want to wait. */
-    _exit(128 + number);
+  /* Asked twice: whoever asks does not want to wait. A supervisor knows that by itself. */
+  if (gateway->is_stopping && gateway->supervisor == NULL) _exit(128 + number);
+  stop(gateway);
+}
+
+static void on_watch(uv_timer_t *timer) {
+  struct gateway *gateway = timer->data;
+  if (stall_look(gateway)) {
+    if (gateway->supervisor != NULL && !supervise_beat(gateway->supervisor)) stop(gateway);
+    return;
   }
-  gateway->is_stopping = true;
-  log_info("stopping");
-  for (size_t i = 0; i < gateway->worker_count; i++) worker_post_stop(&gateway->workers[i]);
+  uint64_t drain_ns = gateway->config->drain_timeout_ms * 1000000;
+  if (gateway->is_stopping && clock_real_ns() - gateway->stop_asked_ns >= drain_ns) {
+    /* Its thread cannot be ended, nor be waited for. */
+    log_error("a worker is still stuck, the gateway ends without it");
+    _exit(1);
+  }
 }
 
 static void on_sweep(uv_timer_t *timer) {
@@ -314,6 +352,8 @@ static void open_loop(struct gateway *gateway) {
   uv_timer_init(&gateway->loop, &gateway->sweep_timer);
   gateway->sweep_timer.data = gateway;
   uv_timer_start(&gateway->sweep_timer, on_sweep, SWEEP_EVERY_MS, SWEEP_EVERY_MS);
+  uv_timer_init(&gateway->loop, &gateway->watch_timer);
+  gateway->watch_timer.data = gateway;
   uv_async_init(&gateway->loop, &gateway->ended, on_ended);
   gateway->ended.data = gateway;
   buf_init(&gateway->input_line, 64 * 1024);
@@ -357,12 +397,14 @@ static void raise_descriptors(struct config *config) {
   }
 }
 
-static struct gateway *gateway_new(const struct config *config, const struct hooks *hooks) {
+static struct gateway *gateway_new(const struct config *config, const struct hooks *hooks,
+                                   const struct listeners *listeners) {
   struct gateway *gateway = mem_alloc_zero(sizeof *gateway);
   const struct limits *limits = &config->limits;
   gateway->config = config;
   gateway->hooks = hooks;
   gateway->worker_count = config->workers;
+  gateway->listeners = *listeners;
   hub_options options = {.worker_count = config->workers,
                          .max_topics = limits->topics,
                          .max_history_bytes = limits->history_bytes,
@@ -376,12 +418,12 @@ static struct gateway *gateway_new(const struct config *config, const struct hoo
   pthread_mutex_init(&gateway->lock, NULL);
   pthread_cond_init(&gateway->changed, NULL);
   map_init(&gateway->secrets);
+  stall_init(gateway);
   return gateway;
 }
 
 static void gateway_free(struct gateway *gateway) {
-  for (size_t i = 0; i < gateway->listener_count; i++) listener_close(&gateway->listeners[i]);
-  mem_free(gateway->listeners);
+  stall_deinit(gateway);
   for (size_t i = 0; gateway->workers != NULL && i < gateway->worker_count; i++) {
     buf_deinit(&gateway->workers[i].load_error);
   }
@@ -393,13 +435,29 @@ static void gateway_free(struct gateway *gateway) {
   mem_free(gateway);
 }
 
+/* It serves. A supervisor passes that on, once for all its children. */
+static void announce(const struct gateway *gateway) {
+  if (gateway->supervisor != NULL) {
+    supervise_beat(gateway->supervisor);
+  } else {
+    say_listening(&gateway->listeners);
+  }
+}
+
+static void watch(struct gateway *gateway) {
+  uint64_t interval_ms = stall_interval_ms(gateway->config);
+  stall_begin(gateway);
+  uv_timer_start(&gateway->watch_timer, on_watch, interval_ms, interval_ms);
+}
+
 /* From the first thread to the last. */
 static int serve(struct gateway *gateway) {
   open_loop(gateway);
   start_workers(gateway);
   bool is_good = judge_loads(gateway);
   if (is_good) {
-    say_listening(gateway);
+    announce(gateway);
+    watch(gateway);
     if (gateway->config->is_test) read_commands(gateway);
     uv_run(&gateway->loop, UV_RUN_DEFAULT);
   }
@@ -411,19 +469,66 @@ static int serve(struct gateway *gateway) {
   return is_good ? 0 : 1;
 }
 
-int gateway_run(const struct config *given, const struct hooks *hooks) {
-  struct config config = *given;
-  raise_descriptors(&config);
-  struct gateway *gateway = gateway_new(&config, hooks);
-  int code = bind_listeners(gateway) ? serve(gateway) : 1;
+/* What there is before a gateway, and with --supervise stays when it has gone. */
+typedef struct {
+  struct config config;
+  const struct hooks *hooks;
+  struct listeners listeners;
+} gateway_parts;
+
+static int run(void *context, const struct supervise_link *supervisor) {
+  gateway_parts *parts = context;
+  const struct config *config = &parts->config;
+  struct gateway *gateway = gateway_new(config, parts->hooks, &parts->listeners);
+  gateway->supervisor = supervisor;
+  int code = serve(gateway);
   /* Histories first: they hold messages, which the counters count. */
   hub_free(gateway->hub);
   gateway->hub = NULL;
   shared_store_free(gateway->shared);
-  if (config.is_test && gateway->has_ended) {
+  if (config->is_test) {
     control_print_counters(gateway);
     fflush(stdout);
   }
   gateway_free(gateway);
+  return code;
+}
+
+/* A child leaves the files of Unix sockets to its parent, who lives longer. */
+static int run_supervised(void *context, const struct supervise_link *supervisor) {
+  gateway_parts *parts = context;
+  for (size_t i = 0; i < parts->listeners.count; i++) parts->listeners.addresses[i].path[0] = '\0';
+  log_set_thread_label("");
+  return run(parts, supervisor);
+}
+
+static void on_ready(void *context) {
+  const gateway_parts *parts = context;
+  say_listening(&parts->listeners);
+}
+
+static void stop_listening(void *context) {
+  gateway_parts *parts = context;
+  close_listeners(&parts->listeners);
+}
+
+static int supervise(gateway_parts *parts) {
+  supervise_options options = {.run = run_supervised,
+                               .on_ready = on_ready,
+                               .stop_listening = stop_listening,
+                               .context = parts,
+                               .silence_ms = 2 * parts->config.stall_timeout_ms};
+  log_set_thread_label("supervisor");
+  return supervise_run(&options);
+}
+
+int gateway_run(const struct config *given, const struct hooks *hooks) {
+  gateway_parts parts = {.config = *given, .hooks = hooks};
+  raise_descriptors(&parts.config);
+  int code = 1;
+  if (bind_listeners(&parts.listeners, &parts.config)) {
+    code = parts.config.is_supervised ? supervise(&parts) : run(&parts, NULL);
+  }
+  close_listeners(&parts.listeners);
   return code;
 }

@@ -11,7 +11,17 @@
 #include "base/map.h"
 #include "gateway/addresses.h"
 #include "gateway/gateway.h"
+#include "gateway/stall.h"
 #include "net/listener.h"
+
+struct supervise_link;
+
+/* What is bound, before the first thread: with --supervise the parent's, and every child's. */
+struct listeners {
+  listener_address *addresses; /* the ordinary ones, then in test mode one per worker */
+  size_t count;
+  size_t test_count;
+};
 
 struct gateway {
   const struct config *config;
@@ -21,9 +31,8 @@ struct gateway {
   struct addresses addresses;
   struct worker *workers;
   size_t worker_count;
-  listener_address *listeners; /* the ordinary ones, then in test mode one per worker */
-  size_t listener_count;
-  size_t test_listener_count;
+  struct listeners listeners;
+  const struct supervise_link *supervisor; /* NULL: none */
   uint64_t started_ms;
   _Atomic uint64_t next_id;
 
@@ -39,16 +48,19 @@ struct gateway {
   bool has_verdict; /* may_go_on is decided */
 
   struct map secrets; /* under lock */
+  struct stall_watch stall;
 
   /* The main thread's loop. */
   uv_loop_t loop;
   uv_signal_t signals[2];
   uv_timer_t sweep_timer;
+  uv_timer_t watch_timer;
   uv_async_t ended;
   uv_pipe_t input;
   struct buf input_line;
   bool has_input;
   bool is_stopping;
+  uint64_t stop_asked_ns;
   bool has_ended; /* the workers' threads are joined */
 };
 

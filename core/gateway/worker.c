@@ -274,6 +274,7 @@ static void leave(struct worker *worker);
 static void on_prepare(uv_prepare_t *prepare) {
   struct worker *worker = prepare->data;
   bool was_idle = worker->event_count == 0;
+  stall_beat(&worker->activity); /* also of a worker that was woken to show that it lives */
   accept_waiting(worker);
   bool has_left = run_turn(worker);
   if (worker->stage != WORKER_SERVING) leave(worker);

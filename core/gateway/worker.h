@@ -22,6 +22,7 @@
 #include "gateway/hooks.h"
 #include "gateway/limits.h"
 #include "gateway/routes.h"
+#include "gateway/stall.h"
 #include "net/stream.h"
 #include "pubsub/topic.h"
 
@@ -55,6 +56,7 @@ struct worker {
   struct timers timers;
   struct topics topics;
   struct block_writer blocks;
+  struct activity activity; /* read by the main thread */
   struct encoding_cache encodings;
 
   /* --- the worker's own --- */

@@ -88,6 +88,7 @@ void tasks_deinit(struct script *script) {
     task_free(task);
   }
   script->free_task_count = 0;
+  stall_forget(&script->worker->activity);
 }
 
 /* --- running --- */
@@ -130,11 +131,60 @@ static void task_finish(struct task *task, int status) {
   task_give_back(task, is_ok);
 }
 
-static hook_result task_resume(struct task *task, int arguments) {
+/* Other code has any text for a name: labels with it would have no end. */
+static bool is_from_file(const lua_Debug *function) {
+  return function->source[0] == '@';
+}
+
+/* "on_message of /rooms (rooms.lua:12)": what the log calls a handler that holds up its worker. */
+static const char *make_label(const struct task *task, const lua_Debug *function) {
+  struct buf *text = &task->script->message;
+  buf_clear(text);
+  buf_append_format(text, "%s", task->event);
+  if (task->route != NULL) buf_append_format(text, " of %s", task->route->pattern);
+  if (is_from_file(function)) {
+    buf_append_format(text, " (%s:%d)", function->short_src, function->linedefined);
+  }
+  return stall_label(task->script->worker->gateway, buf_peek(text));
+}
+
+/* The label of a task that begins: its function stands below the arguments. A route's handler and
+ * an app:every are looked up as such; others, which come and go, by where their function is. */
+static const char *first_label(struct task *task, int arguments) {
+  struct activity *activity = &task->script->worker->activity;
+  const void *owner = task->route != NULL ? (const void *)task->route : task->every;
+  const char *label = owner != NULL ? stall_find(activity, owner, task->event, 0) : NULL;
+  if (label != NULL) return label;
+  lua_Debug function;
+  lua_pushvalue(task->L, -arguments - 1);
+  lua_getinfo(task->L, ">S", &function);
+  if (owner == NULL && !is_from_file(&function)) return task->event;
+  int line = owner != NULL ? 0 : function.linedefined;
+  if (owner == NULL) owner = function.source;
+  label = line != 0 ? stall_find(activity, owner, task->event, line) : NULL;
+  if (label != NULL) return label;
+  label = make_label(task, &function);
+  stall_keep(activity, owner, task->event, line, label);
+  return label;
+}
+
+/* The label of one that goes on. */
+static const char *next_label(const struct task *task) {
+  const void *owner = task->route != NULL ? (const void *)task->route : task->every;
+  if (owner == NULL) owner = task;
+  const char *label = stall_find(&task->script->worker->activity, owner, task->event, 0);
+  return label != NULL ? label : task->event;
+}
+
+static hook_result task_resume(struct task *task, int arguments, const char *label) {
   struct script *script = task->script;
+  struct activity *activity = &script->worker->activity;
   struct task *outer = script->current;
   script->current = task;
+  uint64_t conn_id = task->conn != NULL ? task->conn->subscriber.id : 0;
+  stall_running outer_running = stall_enter(activity, label, conn_id);
   int status = lua_resume(task->L, arguments);
+  stall_leave(activity, outer_running);
   script->current = outer;
   if (status == LUA_YIELD && task->is_suspending) {
     task->is_suspending = false;
@@ -145,8 +195,13 @@ static hook_result task_resume(struct task *task, int arguments) {
 }
 
 hook_result task_run(struct task *task, int arguments) {
-  hook_result result = task_resume(task, arguments);
-  if (result == HOOK_SUSPENDED) task->has_suspended = true;
+  const char *label = first_label(task, arguments);
+  hook_result result = task_resume(task, arguments, label);
+  if (result != HOOK_SUSPENDED) return result;
+  task->has_suspended = true;
+  if (task->route == NULL && task->every == NULL) {
+    stall_keep(&task->script->worker->activity, task, task->event, 0, label);
+  }
   return result;
 }
 
@@ -161,7 +216,7 @@ static void task_wake(struct task *task) {
 static void task_continue(struct task *task, int arguments) {
   struct conn *conn = task->conn;
   if (conn != NULL) conn_retain(conn);
-  task_resume(task, arguments);
+  task_resume(task, arguments, next_label(task));
   if (conn != NULL) conn_release(conn);
 }
 

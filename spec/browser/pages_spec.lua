@@ -58,10 +58,12 @@ describe("The pages", function()
     assert.is_true(code == 0, ("%s: %s\n%s"):format(journey, tostring(code or why), log))
   end
 
-  local function it_works(sentence, journey, env)
+  -- The windows take the first and the last worker's address in turn.
+  local function it_works(sentence, journey, env, workers)
+    workers = workers or 2
     it(sentence, function()
-      local server = apps.start(2, env)
-      travel(journey, { server:url(1), server:url(2) })
+      local server = apps.start(workers, env)
+      travel(journey, { server:url(1), server:url(workers) })
     end)
   end
 
@@ -71,12 +73,20 @@ describe("The pages", function()
   it_works("draw the market's prices as they move", "market")
   it_works("echo to one and broadcast to the others", "echo")
   it_works("have rooms to join, talk in and leave, and private messages", "rooms")
-  it_works("let two people chat, by keyboard alone", "chat")
+  for _, workers in ipairs({ 1, 4 }) do
+    local with = (" (%d worker%s)"):format(workers, workers == 1 and "" or "s")
+    it_works("let two people chat, by keyboard alone" .. with, "chat", nil, workers)
+    it_works(
+      "let people draw together, and show one who comes late all of it" .. with,
+      "whiteboard",
+      nil,
+      workers
+    )
+  end
   it_works("show a reader the post that somebody writes", "blog")
   it_works("ask for the blog's token where it has one", "blog-token", {
     BLOG_TOKEN = "open sesame",
   })
-  it_works("let people draw together, and show one who comes late all of it", "whiteboard")
 
   it("show that they are reconnecting while the gateway is away, and come back", function()
     local function start(address)

@@ -1,0 +1,253 @@
+-- Limits of time and of pace: what a silent, slow or hasty peer may take.
+local bit = require("bit")
+local ffi = require("ffi")
+local gateway = require("spec.support.gateway")
+local http = require("spec.support.http")
+local lfs = require("lfs")
+local posix = require("spec.support.posix")
+
+local HELLO = [[
+  app:get("/", function() return "hello" end)
+  app:post("/", function(request) return request.body end)
+  app:websocket("/", { on_message = function(conn, data) conn:send(data) end })
+]]
+
+local function start(...)
+  local server = gateway.start({ app = HELLO, args = { ... } })
+  server:freeze()
+  return server
+end
+
+describe("A timeout given on the command line", function()
+  after_each(gateway.clean_up)
+
+  it("is that of a head", function()
+    local server = start("--limit-header-timeout", "3")
+    local conn = server:raw()
+    conn:write("GET / HTTP/1.1\r\nHost: a\r\n")
+    server:advance(2.9)
+    assert.equal("", conn:peek())
+    server:advance(0.2)
+    assert.equal(408, http.read_response(conn).status)
+    conn:expect_eof()
+  end)
+
+  it("is that of a body, however steadily it trickles", function()
+    local server = start("--limit-body-timeout", "3")
+    local conn = server:raw()
+    conn:write("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+    for _ = 1, 5 do
+      conn:write("x")
+      server:advance(0.5)
+    end
+    server:advance(0.6)
+    assert.equal(408, http.read_response(conn).status)
+    conn:expect_eof()
+  end)
+
+  it("is that of a connection between two requests, and closes it without a word", function()
+    local server = start("--limit-keep-alive-timeout", "3")
+    local conn = server:raw()
+    for _ = 1, 3 do
+      conn:write(http.request({ path = "/" }))
+      assert.equal("hello", http.read_response(conn).body)
+      server:advance(2.9)
+    end
+    server:advance(0.2)
+    conn:expect_eof()
+  end)
+
+  it("is that of a close frame's answer", function()
+    local server = gateway.start({
+      args = { "--limit-close-timeout", "2" },
+      app = [[
+        app:websocket("/", {
+          on_message = function(conn) conn:close(4000) end,
+          on_close = function(conn, code) perigee.log.info("closed with " .. code) end,
+        })
+      ]],
+    })
+    server:freeze()
+    local ws = server:websocket("/", { auto_close = false })
+    ws:send("close")
+    ws:wait_until(function()
+      return ws.closed ~= nil
+    end, "the close frame")
+    server:advance(1.9)
+    assert.equal(1, server:counters().connections)
+    assert.is_nil(server:log():find("closed with", 1, true))
+    server:advance(0.2)
+    server:wait_log("closed with 4000")
+    server:wait_for({ connections = 0 })
+  end)
+
+  it("is that of the peer's end after a WebSocket's close", function()
+    local server = start("--limit-linger-timeout", "2")
+    local ws = server:websocket("/")
+    ws:send_close(1000)
+    ws:wait_until(function()
+      return ws.closed ~= nil
+    end, "the close frame")
+    ws.conn:expect_eof()
+    server:advance(1.9)
+    assert.equal(1, server:counters().connections)
+    server:advance(0.2)
+    server:wait_for({ connections = 0 })
+  end)
+
+  it("is that of the peer's end after an answer that ends the connection", function()
+    local server = start("--limit-linger-timeout", "2")
+    local conn = server:raw()
+    conn:write("GET / HTTP/1.1\r\n\r\n")
+    assert.equal(400, http.read_response(conn).status)
+    conn:expect_eof()
+    server:advance(1.9)
+    assert.equal(1, server:counters().http)
+    server:advance(0.2)
+    server:wait_for({ http = 0 })
+  end)
+end)
+
+-- A socket of another process, seen through a descriptor of our own (pidfd_getfd).
+local function option_of(pid, port, level, name)
+  if not ffi.perigee_limit_time then
+    ffi.perigee_limit_time = true
+    ffi.cdef([[
+      long syscall(long number, ...);
+      int getsockopt(int fd, int level, int name, void *value, uint32_t *len);
+    ]])
+  end
+  local PIDFD_OPEN, PIDFD_GETFD = 434, 438
+  local pidfd = ffi.C.syscall(PIDFD_OPEN, ffi.cast("long", pid), ffi.cast("long", 0))
+  assert(pidfd >= 0, "pidfd_open")
+  local found
+  for entry in lfs.dir("/proc/" .. pid .. "/fd") do
+    local fd = entry:match("^%d+$") and ffi.C.syscall(
+      PIDFD_GETFD,
+      ffi.cast("long", pidfd),
+      ffi.cast("long", tonumber(entry)),
+      ffi.cast("long", 0)
+    ) or -1
+    if fd >= 0 then
+      fd = tonumber(fd)
+      local address, len = ffi.new("uint8_t[28]"), ffi.new("uint32_t[1]", 28)
+      -- The peer's port stands in bytes 2 and 3.
+      if
+        ffi.C.syscall(52, ffi.cast("long", fd), address, len) == 0
+        and bit.lshift(address[2], 8) + address[3] == port
+      then
+        local value = ffi.new("int[1]")
+        len[0] = 4
+        assert(ffi.C.getsockopt(fd, level, name, value, len) == 0, "getsockopt")
+        found = value[0]
+      end
+      posix.close(fd)
+    end
+  end
+  posix.close(tonumber(pidfd))
+  return found
+end
+
+describe("Data that nobody acknowledges", function()
+  after_each(gateway.clean_up)
+
+  it("ends its connection after the user timeout, which every accepted socket has", function()
+    local IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18
+    local server = start("--limit-user-timeout", "7")
+    local ws = server:websocket("/")
+    ws:fence()
+    assert.equal(7000, option_of(server.pid, ws.port, IPPROTO_TCP, TCP_USER_TIMEOUT))
+  end)
+end)
+
+describe("A rate", function()
+  after_each(gateway.clean_up)
+
+  local function rate(excess)
+    local server = gateway.start({
+      app = ([[
+        app:websocket("/", {
+          rate = { messages = 2, per = 1, excess = %q },
+          on_message = function(conn, data) conn:send(data) end,
+          on_close = function(conn, code) perigee.log.info("closed with " .. code) end,
+        })
+      ]]):format(excess),
+    })
+    server:freeze()
+    return server, server:websocket("/")
+  end
+
+  -- Between two answers of the gateway it has polled, so that everything sent was read and
+  -- everything due was written: no wait is needed to know what there is.
+  local function expect_count(server, ws, count)
+    server:counters()
+    server:counters()
+    repeat
+    until not ws.conn:poll_once()
+    ws:handle_frames()
+    assert.equal(count, #ws.queue)
+  end
+
+  it("whose excess waits delays messages, and loses none", function()
+    local server, ws = rate("wait")
+    for i = 1, 6 do
+      ws:send(tostring(i))
+    end
+    expect_count(server, ws, 2)
+    server:advance(0.4)
+    expect_count(server, ws, 2)
+    server:advance(0.2)
+    expect_count(server, ws, 3)
+    server:advance(1.7)
+    for i = 1, 6 do
+      ws:expect(tostring(i))
+    end
+    -- A full bucket holds no more than the rate, however long it was idle.
+    server:advance(10)
+    for i = 1, 3 do
+      ws:send(tostring(i))
+    end
+    expect_count(server, ws, 2)
+    server:advance(0.5)
+    for i = 1, 3 do
+      ws:expect(tostring(i))
+    end
+    ws:close()
+  end)
+
+  it("whose excess waits is not idleness, and the close behind it is heard", function()
+    local server, ws = rate("wait")
+    for i = 1, 200 do
+      ws:send(tostring(i))
+    end
+    ws:send_close(1000, "done")
+    server:advance(100.5)
+    for i = 1, 200 do
+      ws:expect(tostring(i))
+    end
+    ws:expect_close(1000, "done")
+    server:wait_log("closed with 1000")
+  end)
+
+  it("whose excess is dropped answers pings meanwhile", function()
+    local _, ws = rate("drop")
+    for i = 1, 5 do
+      ws:send(tostring(i))
+    end
+    ws:fence()
+    ws:expect("1")
+    ws:expect("2")
+    ws:expect_silence()
+  end)
+
+  it("whose excess closes says so, after what was allowed", function()
+    local server, ws = rate("close")
+    for i = 1, 3 do
+      ws:send(tostring(i))
+    end
+    ws:expect("1")
+    ws:expect("2")
+    ws:expect_close(1008)
+    server:wait_log("closed with 1008")
+  end)
+end)
