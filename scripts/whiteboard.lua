@@ -79,19 +79,14 @@ app:websocket("/whiteboard", {
 
   on_open = function(conn)
     local topic = conn.session.topic
-    while true do
-      local publications, position = perigee.history(topic)
-      conn:send(init_message(publications))
-      local subscription, message = conn:subscribe(topic, { since = position })
-      if not subscription then
-        conn:close(1013, message)
-        return
-      end
-      if subscription.complete then
-        return
-      end
-      -- Another worker cleared the board between the two calls: what was sent is no more.
-      conn:unsubscribe(topic)
+    local publications, position = perigee.history(topic)
+    conn:send(init_message(publications))
+    -- If somebody cleared the board between the two calls, what was sent is no more, and what there
+    -- is now comes stroke by stroke.
+    local start = { since = position, from = "start", reset = { type = "clear" } }
+    local subscription, message = conn:subscribe(topic, start)
+    if not subscription then
+      conn:close(1013, message)
     end
   end,
 

@@ -34,6 +34,13 @@ local FLOOD = [[
       end
     end,
   })
+  app:sse("/stream", {
+    max_outbox = 128 * 1024,
+    on_open = function(conn)
+      local query = conn.request.query
+      conn:subscribe(perigee.json.decode(query.topics), { since = conn.request.since, from = query.from })
+    end,
+  })
   app:websocket("/speak", {
     max_message = 1024 * 1024,
     on_message = function(conn, text)
@@ -61,12 +68,12 @@ gateway.with_workers(describe, function(workers)
   describe("A reader that is too slow", function()
     after_each(gateway.clean_up)
 
-    -- Publishes until far more waits than kernel and outbox take, and cuts the reader off. Returns
-    -- what was published in order, how much of it came, and the position of the close frame.
-    local function cut_off(sequence, opts)
-      opts = opts or {}
+    -- Publishes until far more waits than kernel and outbox take, to a reader that takes nothing.
+    -- Returns what was published in order, and the reader.
+    local function flood(sequence, opts)
       local server = gateway.start({ workers = workers, app = FLOOD })
-      local query = "/read?topics=" .. (opts.topics or '["kept:a"]') .. (opts.query or "")
+      local query = "?topics=" .. (opts.topics or '["kept:a"]') .. (opts.query or "")
+      local reading = { worker = workers, receive_buffer = 4096, version = opts.version }
       local speaker = server:websocket("/speak")
       local published, next_size, total = {}, sizes(sequence), 0
       local function publish(bytes)
@@ -87,12 +94,25 @@ gateway.with_workers(describe, function(workers)
       if opts.before then
         publish(opts.before)
       end
-      local slow = server:websocket(query, { worker = workers, receive_buffer = 4096 })
-      if not opts.before then
-        slow:fence()
+      local slow
+      if opts.is_stream then
+        slow = server:sse("/stream" .. query, reading)
+        slow:next_block()
+      else
+        slow = server:websocket("/read" .. query, reading)
+        if not opts.before then
+          slow:fence()
+        end
+        slow:pause()
       end
-      slow:pause()
       publish(FLOOD_BYTES)
+      return server, published, slow
+    end
+
+    -- The same, until the reader is cut off. Returns also how much came, and the position of the
+    -- close frame.
+    local function cut_off(sequence, opts)
+      local server, published, slow = flood(sequence, opts or {})
       local position = drain_to_close(slow)
       return server, published, slow.queue, position
     end
@@ -145,6 +165,34 @@ gateway.with_workers(describe, function(workers)
       end
       again:expect_silence()
     end)
+
+    for name, case in pairs({
+      ["of an event stream finds the rest behind its last id"] = {},
+      ["finds it over HTTP/1.0"] = { version = "1.0" },
+      ["finds it when cut off in a replay"] = { before = FLOOD_BYTES, query = "&from=start" },
+    }) do
+      it(name, function()
+        case.is_stream = true
+        local server, published, stream = flood({ 30, 700, 4000, 20000 }, case)
+        local i, event, id = 0, nil, nil
+        repeat
+          -- Where the stream ends, is `next` told so.
+          local is_more
+          is_more, event = pcall(stream.next, stream, 5)
+          if is_more then
+            i, id = i + 1, event.id or id
+            assert.is_true(event.data == published[i], "event " .. i)
+          end
+        until not is_more
+        stream:expect_end()
+        assert.is_true(i < #published)
+        -- A watermark behind the last event is as good.
+        local again = server:sse('/stream?topics=["kept:a"]', { last_event_id = stream.last_event_id })
+        for n = i + 1, #published do
+          assert.is_true(again:next(5).data == published[n], "event " .. n)
+        end
+      end)
+    end
 
     it("has its envelopes' last id as the position, or a later one", function()
       local server, published, came, position = cut_off({ 500, 6000 }, { query = "&envelope=1" })
@@ -484,20 +532,27 @@ describe("What waits behind a suspended handler", function()
     end
   end)
 
+  -- A handler that sleeps, and in the same packet more messages than may wait.
+  local function burst(...)
+    local parts = { websocket.frame({ payload = "sleep" }) }
+    for i = 1, 10 do
+      parts[#parts + 1] = websocket.frame({ payload = tostring(i) })
+    end
+    return table.concat(parts) .. table.concat({ ... })
+  end
+
   it("does not hide a close frame that came before ours", function()
     local server = gateway.start({ app = APP, args = { "--limit-suspended-events", "3" } })
     server:freeze()
-    local ws = server:websocket("/")
-    ws:send("sleep")
-    for i = 1, 10 do
-      ws:send(tostring(i))
-    end
-    ws:send_close(1000)
+    local ws = server:websocket("/", { auto_close = false })
+    local close = websocket.close_payload(1000)
+    ws:send_raw(burst(websocket.frame({ opcode = "close", payload = close })))
     server:wait_for({ tasks = 1 })
     server:http("/close")
     ws:wait_until(function()
       return ws.closed ~= nil
     end, "the close frame")
+    -- No time passes: both close frames are through, and that is the end.
     ws.conn:expect_eof()
     server:wait_log("closed with")
   end)
@@ -506,13 +561,9 @@ describe("What waits behind a suspended handler", function()
     local server = gateway.start({ app = APP, args = { "--limit-suspended-events", "3" } })
     server:freeze()
     local ws = server:websocket("/", { auto_close = false })
-    ws:send("sleep")
-    -- More than is taken, and the last of it is cut in the middle of a frame.
-    for i = 1, 10 do
-      ws:send(tostring(i))
-    end
+    -- The packet ends in the middle of a frame.
     local frame = websocket.frame({ payload = ("y"):rep(200) })
-    ws:send_raw(frame:sub(1, 100))
+    ws:send_raw(burst(frame:sub(1, 100)))
     server:wait_for({ tasks = 1 })
     server:http("/close")
     ws:wait_until(function()
@@ -520,7 +571,6 @@ describe("What waits behind a suspended handler", function()
     end, "the close frame")
     ws:send_raw(frame:sub(101))
     ws:send_close(4000)
-    -- No time passes: both close frames are through, and that is the end.
     ws.conn:expect_eof()
     server:wait_log("closed with 4000")
   end)

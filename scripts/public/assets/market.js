@@ -53,7 +53,8 @@ function show(quote) {
   const arrow = { up: "▲", down: "▼", flat: "·" }[trend];
   quote.card.dataset.trend = trend;
   quote.price.textContent = last.toFixed(2);
-  quote.change.textContent = `${arrow} ${Math.abs(change).toFixed(2)} (${Math.abs(percent).toFixed(2)} %)`;
+  const size = `${Math.abs(change).toFixed(2)} (${Math.abs(percent).toFixed(2)} %)`;
+  quote.change.textContent = `${arrow} ${size}`;
   const points = pointsOf(prices.length > 1 ? prices : [last, last]);
   quote.line.setAttribute("points", points.join(" "));
   quote.area.setAttribute("d", `M0,${height} L${points.join(" L")} L${width},${height} Z`);

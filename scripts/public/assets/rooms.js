@@ -3,7 +3,8 @@ import { append, connect, element, notify, parse, textOf } from "/assets/client.
 const find = (id) => document.getElementById(id);
 const privateRoom = Symbol("private messages");
 const rooms = new Map(); // name to { entries, unread }; the private messages are shown like a room
-let current;
+let current; // the room that is shown
+let wanted; // the room that was asked for last
 let ownId;
 
 function nameOf(id) {
@@ -50,11 +51,12 @@ function showButtons() {
 
 function enter(room) {
   if (!rooms.has(room)) rooms.set(room, { entries: [], unread: 0 });
-  return rooms.get(room);
 }
 
+// What was on its way when we left a room does not bring it back.
 function add(room, entry) {
-  const { entries } = enter(room);
+  if (!rooms.has(room)) return;
+  const { entries } = rooms.get(room);
   entries.push(entry);
   if (entries.length > 400) entries.shift();
   if (room === current) append(find("log"), entry);
@@ -72,13 +74,15 @@ const handlers = {
     ownId = data.id;
     find("id").textContent = ownId;
     // After a lost connection: the gateway knows us by another id, and in no room.
+    wanted = undefined;
     for (const room of rooms.keys()) {
       if (room !== privateRoom) connection.send({ type: "join-room", room });
     }
   },
   "room-joined"(data) {
     enter(data.room);
-    show(data.room);
+    if (data.room === wanted) show(data.room);
+    else showTabs();
   },
   "user-joined"(data) {
     add(data.room, element("li", { class: "event" }, `${nameOf(data.userId)} has joined`));
@@ -90,6 +94,7 @@ const handlers = {
     add(data.room, said(data.senderId, data.message));
   },
   "private-message"(data) {
+    enter(privateRoom);
     add(privateRoom, said(data.senderId, data.message, ` ${textOf(data.senderId)}`));
   },
   error: (data) => notify(find("notice"), textOf(data)),
@@ -107,8 +112,8 @@ const connection = connect("/rooms", {
 
 find("join").addEventListener("submit", (event) => {
   event.preventDefault();
-  const room = find("room").value.trim();
-  if (connection.send({ type: "join-room", room })) find("room").value = "";
+  wanted = find("room").value.trim();
+  if (connection.send({ type: "join-room", room: wanted })) find("room").value = "";
 });
 
 find("leave").addEventListener("click", () => {

@@ -1,0 +1,309 @@
+-- What the gateway took for its clients it gives back, and without work it does none.
+local buffer = require("string.buffer")
+local gateway = require("spec.support.gateway")
+local http = require("spec.support.http")
+local posix = require("spec.support.posix")
+local websocket = require("spec.support.websocket")
+
+local IS_SANITIZED = os.getenv("PERIGEE_SANITIZE") == "1"
+local KIB = 1024
+
+-- Resident bytes of a process.
+local function resident(server)
+  local kib = posix.read_file("/proc/" .. server.pid .. "/status"):match("VmRSS:%s*(%d+) kB")
+  return tonumber(kib) * KIB
+end
+
+local function settled(server)
+  server:wait_for({ connections = 0, http = 0, tasks = 0, subscriptions = 0 }, 10)
+  server:collect()
+  server:collect()
+  return resident(server)
+end
+
+-- Under AddressSanitizer what was freed stays in quarantine: there only the counters are judged.
+local function expect_at_most(bytes, most, what)
+  if not IS_SANITIZED then
+    assert.is_true(
+      bytes <= most,
+      ("%s: %d KiB resident, at most %d expected"):format(what, bytes / KIB, most / KIB)
+    )
+  end
+end
+
+describe("Two rounds of 10,000 connections", function()
+  after_each(gateway.clean_up)
+
+  local ROUND, BATCH, ROOM = IS_SANITIZED and 500 or 10000, 500, 5
+  if IS_SANITIZED then
+    BATCH = 100
+  end
+
+  local APP = [[
+    app:topic("room:*", { history = 10 })
+    app:websocket("/:room", {
+      on_open = function(conn)
+        conn.session.list = { conn.id }
+        conn:subscribe("room:" .. conn.request.params.room)
+      end,
+      on_message = function(conn, data)
+        conn.session.list[2] = data
+        perigee.publish("room:" .. conn.request.params.room, data)
+      end,
+      on_close = function(conn) conn.session.closed = conn.id end,
+    })
+  ]]
+
+  -- Takes `count` bytes from each, whatever they are; the kit's own clients would take longer.
+  local function receive_all(conns, count)
+    local deadline = posix.deadline(10)
+    for _, conn in ipairs(conns) do
+      while #conn.received < count do
+        local got, why = posix.receive(conn.fd, conn.received)
+        if not got then
+          assert(why == "again" and posix.wait(conn.fd, true, false, deadline), why)
+        end
+      end
+      conn.received:skip(count)
+    end
+  end
+
+  local function send_all(conns, bytes_of)
+    for i, conn in ipairs(conns) do
+      local bytes = bytes_of(i)
+      assert.equal(#bytes, posix.send(conn.fd, bytes, 0))
+    end
+  end
+
+  local PAYLOAD = ("p"):rep(100)
+  local MESSAGE = websocket.frame({ payload = PAYLOAD })
+  local CLOSE = websocket.frame({ opcode = "close", payload = websocket.close_payload(1000) })
+
+  local function use_batch(target, host, head_bytes)
+    local conns = {}
+    for i = 1, BATCH do
+      conns[i] = { fd = assert(posix.connect(target)), received = buffer.new() }
+    end
+    send_all(conns, function(i)
+      return websocket.handshake({ path = "/" .. math.floor((i - 1) / ROOM), host = host })
+    end)
+    receive_all(conns, head_bytes)
+    send_all(conns, function()
+      return MESSAGE
+    end)
+    -- Everyone in a room hears everyone.
+    receive_all(conns, ROOM * (2 + #PAYLOAD))
+    -- Some close in good order, some just end, some break off.
+    for i, conn in ipairs(conns) do
+      if i % 4 < 2 then
+        posix.send(conn.fd, CLOSE, 0)
+      else
+        posix.close(conn.fd, i % 4 == 2)
+        conn.fd = nil
+      end
+    end
+    local deadline = posix.deadline(10)
+    for _, conn in ipairs(conns) do
+      while conn.fd do
+        local got, why = posix.receive(conn.fd, conn.received)
+        if not got and why ~= "again" then
+          posix.close(conn.fd)
+          conn.fd = nil
+        elseif not got then
+          assert(posix.wait(conn.fd, true, false, deadline), "the close frame's answer")
+        end
+      end
+    end
+  end
+
+  for _, workers in ipairs({ 1, 4 }) do
+    it(
+      ("end where the first one ended, with %d worker%s"):format(workers, workers > 1 and "s" or ""),
+      function()
+        local server = gateway.start({ app = APP, workers = workers })
+        -- All answers to a handshake are of one length.
+        local probe = server:raw()
+        probe:write(websocket.handshake({ path = "/probe", host = server:host() }))
+        local head_bytes = #probe:read_until("\r\n\r\n")
+        probe:close()
+        local after = {}
+        for round = 1, 2 do
+          for batch = 1, ROUND / BATCH do
+            local opts = { worker = batch % workers + 1 }
+            use_batch(server:target(opts), server:host(opts), head_bytes)
+          end
+          after[round] = settled(server)
+          local counters = server:counters()
+          assert.equal(0, counters.lua_refs)
+          assert.equal(0, counters.topics)
+        end
+        expect_at_most(after[2], after[1] + math.max(after[1] / 100, 512 * KIB), "second round")
+      end
+    )
+  end
+end)
+
+describe("A burst of 100 MB through 200 connections", function()
+  after_each(gateway.clean_up)
+
+  local COUNT = IS_SANITIZED and 20 or 200
+  local SLACK = 4 * KIB * KIB
+
+  local APP = [[
+    app:topic("kept", { history = 1000000, bytes = 200 * 1024 * 1024 })
+    app:websocket("/", {
+      max_message = 1024 * 1024, max_outbox = 8 * 1024 * 1024,
+      on_open = function(conn) conn:subscribe("room") end,
+      on_message = function(conn, data) conn:send(tostring(#data)) end,
+    })
+    app:get("/fill/:count", function(request)
+      for i = 1, tonumber(request.params.count) do
+        perigee.publish("kept", i .. ("x"):rep(1000))
+      end
+      return "filled"
+    end)
+    app:get("/clear", function() perigee.clear("kept") return "cleared" end)
+    app:get("/flood/:count", function(request)
+      for i = 1, tonumber(request.params.count) do perigee.publish("room", ("x"):rep(3000)) end
+      return "flooded"
+    end)
+  ]]
+
+  local function open_all(server)
+    local clients = {}
+    for i = 1, COUNT do
+      clients[i] = server:websocket("/", { worker = i % 2 + 1 })
+    end
+    return clients
+  end
+
+  local function close_all(clients)
+    for _, ws in ipairs(clients) do
+      ws:close()
+    end
+  end
+
+  -- One round that costs little, so that what stays for good is there before it is measured.
+  local function warm(server)
+    local clients = open_all(server)
+    for _, ws in ipairs(clients) do
+      ws:send("x")
+      ws:expect("1")
+    end
+    close_all(clients)
+    return settled(server)
+  end
+
+  it("of large messages, all under way at once, leaves nothing behind", function()
+    local server = gateway.start({ app = APP, workers = 2 })
+    local before = warm(server)
+    local clients = open_all(server)
+    local frame = websocket.frame({ payload = ("m"):rep(512 * KIB) })
+    for _, ws in ipairs(clients) do
+      ws:send_raw(frame:sub(1, -2))
+    end
+    server:counters()
+    expect_at_most(before + 50 * COUNT * KIB, resident(server), "while the messages are held")
+    for _, ws in ipairs(clients) do
+      ws:send_raw(frame:sub(-1))
+    end
+    for _, ws in ipairs(clients) do
+      ws:expect(tostring(512 * KIB), 10)
+    end
+    close_all(clients)
+    expect_at_most(settled(server), before * 1.1 + SLACK, "afterwards")
+  end)
+
+  it("of publications to slow readers leaves nothing behind", function()
+    local server = gateway.start({ app = APP, workers = 2 })
+    local before = warm(server)
+    local clients = open_all(server)
+    for _, ws in ipairs(clients) do
+      ws:pause()
+    end
+    assert.equal("flooded", server:http({ path = "/flood/170", seconds = 20 }).body)
+    for _, ws in ipairs(clients) do
+      ws:resume()
+      for _ = 1, 170 do
+        assert.equal(3000, #ws:next(10))
+      end
+    end
+    close_all(clients)
+    expect_at_most(settled(server), before * 1.1 + SLACK, "afterwards")
+  end)
+
+  it("of small messages that a history kept leaves nothing behind", function()
+    local server = gateway.start({ app = APP, workers = 2 })
+    local before = warm(server)
+    local count = IS_SANITIZED and 5000 or 90000
+    assert.equal("filled", server:http({ path = "/fill/" .. count, seconds = 20 }).body)
+    assert.equal(count, server:counters().history_messages)
+    -- Something small and lasting is allocated behind it, as in any life.
+    local clients = open_all(server)
+    assert.equal("cleared", server:http("/clear").body)
+    close_all(clients)
+    expect_at_most(settled(server), before * 1.1 + SLACK, "afterwards")
+  end)
+end)
+
+describe("An idle gateway with 100 open connections", function()
+  after_each(gateway.clean_up)
+
+  -- System calls of all threads within one second.
+  local function calls_of_a_second(server)
+    local directory = posix.temporary_directory()
+    local report = directory .. "/report"
+    local process = posix.spawn({
+      "timeout",
+      "--signal=INT",
+      "1",
+      "strace",
+      "-f",
+      "-c",
+      "-o",
+      report,
+      "-p",
+      tostring(server.pid),
+    }, { stderr = directory .. "/messages" })
+    posix.wait_exit(process.pid, posix.deadline(10))
+    posix.close(process.stdin)
+    posix.close(process.stdout)
+    local text, messages = posix.read_file(report), posix.read_file(directory .. "/messages")
+    posix.remove_directory(directory)
+    assert.truthy(messages:find("attached", 1, true), messages)
+    -- "100.00    0.000087           5        16         1 total"; nothing at all where none was made.
+    local total = text:match("([^\n]*) total%s*$")
+    local count = total and total:match("^%s*%S+%s+%S+%s+%S+%s+(%d+)")
+    return tonumber(count or 0), text
+  end
+
+  it("makes no system calls but what its timers need", function()
+    local server = gateway.start({
+      workers = 2,
+      app = [[
+        app:websocket("/", { on_open = function(conn) conn:subscribe("room") end })
+        app:sse("/sse", { on_open = function(conn) conn:subscribe("room") end })
+        app:get("/", function() return "hello" end)
+      ]],
+    })
+    for i = 1, 98 do
+      local worker = i % 2 + 1
+      if i % 7 == 0 then
+        server:sse("/sse", { worker = worker }):next_block()
+      else
+        server:websocket("/", { worker = worker }):fence()
+      end
+    end
+    for worker = 1, 2 do
+      local conn = server:raw({ worker = worker })
+      conn:write(http.request({ path = "/" }))
+      assert.equal("hello", http.read_response(conn).body)
+    end
+    server:collect()
+    local count, report = calls_of_a_second(server)
+    assert.is_true(count < 20, report)
+    server:freeze()
+    count, report = calls_of_a_second(server)
+    assert.is_true(count < 20, report)
+  end)
+end)
