@@ -53,7 +53,7 @@ local FLOOD = [[
 ]]
 
 -- Enough for kernel and outbox to be full on behalf of one who does not read.
-local FLOOD_BYTES = 5 * 1024 * 1024
+local FLOOD_BYTES = 8 * 1024 * 1024
 
 local function drain_to_close(ws)
   ws:resume()

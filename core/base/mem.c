@@ -11,6 +11,9 @@
  * Measured after a burst of large messages: 5.8 MB stay where the default keeps 99 MB. */
 enum { MMAP_THRESHOLD_BYTES = 256 * 1024 };
 
+/* Free memory that is worth a walk through the heap to give it back. */
+enum { TRIM_WORTH_BYTES = 4 * 1024 * 1024 };
+
 static void *check(void *memory, size_t bytes) {
   if (memory == NULL) {
     fprintf(stderr, "perigee: out of memory: %zu bytes were asked for\n", bytes);
@@ -50,8 +53,14 @@ void mem_setup(void) {
 }
 
 void mem_trim(void) {
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
+  /* What was free when pages were last given back: it still counts as free, without its pages. */
+  static size_t trimmed_bytes;
+  size_t free_bytes = mallinfo2().fordblks;
+  if (free_bytes < trimmed_bytes) trimmed_bytes = free_bytes;
+  if (free_bytes - trimmed_bytes < TRIM_WORTH_BYTES) return;
   malloc_trim(0);
+  trimmed_bytes = mallinfo2().fordblks;
 #endif
 }
 

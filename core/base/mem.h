@@ -23,7 +23,8 @@ char *mem_copy(slice bytes) __attribute__((malloc, returns_nonnull));
  * start. Does nothing elsewhere. */
 void mem_setup(void);
 
-/* Gives free pages back to the system. Worth a call after a burst, not after a message. */
+/* Gives free pages back to the system, if much has become free since the last time: after a burst.
+ * Looks at every arena; about once a second is often enough. One thread. */
 void mem_trim(void);
 
 /* A broken invariant stops the process, in release builds too: it prints file, line and the

@@ -25,6 +25,17 @@ typedef struct {
   hub_position position; /* MARK_LIVE, MARK_KEPT: at its release */
 } block_mark;
 
+/* Lowers a position to before the publication of this mark: it is not yet handed over. Marks of
+ * private messages change nothing. */
+static inline void position_limit(hub_position *position, const block_mark *mark) {
+  if (mark->kind == MARK_PRIVATE) return;
+  for (int i = 0; i < MESSAGE_LOGS; i++) {
+    /* A kept publication is itself the head of its log, the memory log. */
+    uint64_t before = mark->position.heads[i] - (i == 0 && mark->kind == MARK_KEPT ? 1 : 0);
+    if (before < position->heads[i]) position->heads[i] = before;
+  }
+}
+
 struct block {
   struct block_pool *pool;
   uint32_t references;

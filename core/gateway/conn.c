@@ -70,17 +70,26 @@ const char *conn_result_message(conn_result result) {
 
 /* --- life --- */
 
+/* on_drain is owed to a reader that left more than the soft limit unread, once it has taken enough
+ * of it. A flush can happen in the middle of a fan-out, which runs no script: it is told in the
+ * turn. */
+static void judge_soft_limit(struct conn *conn) {
+  bool is_above = outbox_bytes(&conn->outbox) > conn->worker->limits->outbox_soft_bytes;
+  if (is_above == conn->is_above_soft) return;
+  conn->is_above_soft = is_above;
+  if (is_above || !conn_is_open(conn)) return;
+  conn_events_queue(conn, EVENT_DRAIN, SLICE(""), false, SLICE(""));
+  if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
+}
+
 static void on_outbox_flushed(struct outbox *outbox) {
   struct conn *conn = CONTAINER_OF(outbox, struct conn, outbox);
-  if (conn->is_above_soft) {
-    conn->is_above_soft = false;
-    /* A flush can happen in the middle of a fan-out, which runs no script. */
-    if (conn_is_open(conn)) {
-      conn_events_queue(conn, EVENT_DRAIN, SLICE(""), false, SLICE(""));
-      if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
-    }
-  }
+  judge_soft_limit(conn);
   conn->ops->on_flushed(conn);
+}
+
+static void on_outbox_blocked(struct outbox *outbox) {
+  judge_soft_limit(CONTAINER_OF(outbox, struct conn, outbox));
 }
 
 static void on_outbox_broken(struct outbox *outbox, int error) {
@@ -91,7 +100,8 @@ static void on_outbox_broken(struct outbox *outbox, int error) {
   stream_close(conn->stream, true);
 }
 
-static const struct outbox_events outbox_events = {on_outbox_flushed, on_outbox_broken};
+static const struct outbox_events outbox_events = {on_outbox_flushed, on_outbox_blocked,
+                                                   on_outbox_broken};
 
 static void on_timer(struct timer *timer) {
   struct conn *conn = CONTAINER_OF(timer, struct conn, timer);
@@ -162,6 +172,7 @@ static void drop_hold(struct conn *conn) {
 }
 
 void conn_finish(struct conn *conn) {
+  conn->is_finished = true;
   conn_events_clear(conn);
   conn->worker->hooks->forget(conn);
   if (conn->request != NULL) request_free(conn->request);
@@ -224,6 +235,8 @@ void conn_open(struct conn *conn) {
   conn_retain(conn); /* for its events: until conn_finish */
   conn->is_told_open = true;
   conn_events_push(conn, EVENT_OPEN, SLICE(""), false, SLICE(""));
+  /* A handshake that was under way when the gateway began to stop. */
+  if (conn->worker->stage >= WORKER_LEAVING) conn_begin_close(conn, 1001, SLICE("going away"));
 }
 
 void conn_refuse(struct conn *conn, int code, slice reason) {
@@ -247,11 +260,15 @@ void conn_resume(struct conn *conn) {
   conn->is_busy = false;
   if (conn->state == CONN_OPENING) conn_opened(conn);
   conn_events_pump(conn);
-  if (conn->is_unread && conn_can_take_message(conn) && conn->stream != NULL) {
-    conn->is_unread = false;
-    conn->ops->on_ready(conn);
-  }
+  conn_read_on(conn);
   conn_release(conn);
+}
+
+void conn_read_on(struct conn *conn) {
+  if (!conn->is_unread || conn->stream == NULL) return;
+  if (conn_is_open(conn) && !conn_can_take_message(conn)) return;
+  conn->is_unread = false;
+  conn->ops->on_ready(conn);
 }
 
 uint64_t conn_run_ticks(struct conn *conn, uint64_t now_ms) {
@@ -278,9 +295,6 @@ void conn_set_timer(struct conn *conn, uint64_t due_ms) {
 
 void conn_mark_dirty(struct conn *conn) {
   worker_mark_dirty(conn->worker, &conn->outbox);
-  if (outbox_bytes(&conn->outbox) > conn->worker->limits->outbox_soft_bytes) {
-    conn->is_above_soft = true;
-  }
 }
 
 void conn_push_bytes(struct conn *conn, slice head, slice body) {
@@ -294,21 +308,18 @@ void conn_push_bytes(struct conn *conn, slice head, slice body) {
   conn_mark_dirty(conn);
 }
 
-/* The position before a publication: everything up to it was handed over. */
-static hub_position position_before(const block_mark *mark) {
-  hub_position position = mark->position;
-  if (mark->kind == MARK_KEPT) position.heads[0]--;
-  return position;
+/* What is held back is not handed over. */
+static void limit_to_hold(const struct conn *conn, hub_position *position) {
+  if (conn->hold == NULL) return;
+  block_mark first = encoding_mark(conn->hold->held[0].message);
+  position_limit(position, &first);
 }
 
 static void close_slow(struct conn *conn, const block_mark *next) {
-  block_mark lost;
   hub_position position = conn->worker->topics.position;
-  if (outbox_cut(&conn->outbox, &lost)) {
-    position = position_before(&lost);
-  } else if (next != NULL) {
-    position = position_before(next);
-  }
+  if (next != NULL) position_limit(&position, next);
+  limit_to_hold(conn, &position);
+  outbox_cut(&conn->outbox, &position);
   char text[WORKER_POSITION_BYTES];
   size_t len = worker_format_position(conn->worker, &position, text);
   log_debug("connection %llu reads too slowly", (unsigned long long)conn->subscriber.id);
@@ -320,7 +331,7 @@ bool conn_make_room(struct conn *conn, size_t len, const block_mark *next) {
   if (outbox_bytes(&conn->outbox) + len <= max_bytes) return true;
   /* The limit is for what the client does not take, not for what one turn says; and a message that
    * is allowed as such passes when nothing else waits. */
-  outbox_flush(&conn->outbox);
+  if (outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
   if (!conn_is_open(conn)) return false;
   size_t waiting = outbox_bytes(&conn->outbox);
   if (waiting + len <= max_bytes) return true;
@@ -416,8 +427,7 @@ static void lost(struct subscriber *subscriber, struct subscription *subscriptio
 
 /* A fan-out runs no script: the signal is told in the turn. */
 void conn_queue_signal(struct conn *conn, struct message *message, slice topic) {
-  const struct limits *limits = conn->worker->limits;
-  if (conn->event_count >= limits->suspended_events && conn->is_busy) {
+  if (!conn_can_take_message(conn)) {
     log_debug("connection %llu: a signal is dropped, too many wait",
               (unsigned long long)conn->subscriber.id);
     return;
@@ -468,7 +478,7 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
   if (has_positions && !conn->has_begun) {
     hub_position before = *position;
     block_mark first;
-    if (replay != NULL && replay->ops->peek_mark(replay, &first)) before = position_before(&first);
+    if (replay != NULL && replay->ops->peek_mark(replay, &first)) position_limit(&before, &first);
     conn->ops->send_position(conn, &before);
   }
   conn->has_begun = true;
@@ -476,9 +486,16 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
     conn->ops->send(conn, options->reset, options->is_reset_binary, SLICE(""), 0);
   }
   if (replay == NULL) return;
+  if (!conn_is_open(conn)) { /* the reset did not fit */
+    replay->ops->free(replay);
+    return;
+  }
   outbox_push_source(&conn->outbox, replay);
   conn_mark_dirty(conn);
-  if (has_positions) conn->ops->send_position(conn, position);
+  if (!has_positions) return;
+  hub_position after = *position;
+  limit_to_hold(conn, &after);
+  conn->ops->send_position(conn, &after);
 }
 
 conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
@@ -512,11 +529,14 @@ conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
     queue_replay(conn, replay, position, options, is_complete);
     conn->has_live = true;
   }
-  return CONN_OK;
+  return conn_is_open(conn) ? CONN_OK : CONN_CLOSED;
 }
 
 bool conn_unsubscribe(struct conn *conn, slice topic) {
-  return topics_unsubscribe(&conn->worker->topics, &conn->subscriber, topic);
+  bool was_subscribed = topics_unsubscribe(&conn->worker->topics, &conn->subscriber, topic);
+  /* What came for it while on_open runs comes before whatever the handler does next. */
+  if (was_subscribed) release_hold(conn);
+  return was_subscribed;
 }
 
 bool conn_is_subscribed(struct conn *conn, slice topic) {

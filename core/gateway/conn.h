@@ -98,9 +98,10 @@ struct conn {
   bool is_busy;        /* a handler runs or is suspended */
   bool is_told_open;   /* on_open was told: on_close is owed */
   bool is_told_close;
+  bool is_finished;   /* the script has forgotten it */
   bool is_above_soft; /* the outbox passed its soft limit: on_drain is owed */
   bool has_live;      /* it has subscriptions: later replays carry no ids */
-  bool is_unread;     /* reading is paused behind a suspended handler */
+  bool is_unread;     /* reading is paused: behind a suspended handler, or until a rate allows */
   bool has_begun;     /* its first position is queued */
   bool is_unframed;   /* an SSE stream to HTTP/1.0: no chunks */
   bool is_swept;
@@ -110,6 +111,8 @@ struct conn {
   char *close_reason; /* NULL: empty */
 };
 
+/* References: one for the stream, one for the events until conn_finish, one while it is runnable,
+ * and those of callers that go on after a script has run. */
 struct conn *conn_retain(struct conn *conn);
 void conn_release(struct conn *conn);
 /* For the worker's sweep: the last reference is gone. */
@@ -146,6 +149,10 @@ bool conn_is_subscribed(struct conn *conn, slice topic);
 void conn_close(struct conn *conn, int code, slice reason);
 /* Bytes queued and not yet written. */
 size_t conn_buffered(const struct conn *conn);
+
+/* Goes on reading where that was paused, when it may: the handler in front is done, or the
+ * connection is closing and what comes is discarded. In the turn. */
+void conn_read_on(struct conn *conn);
 
 /* The script tells that the handler which suspended (HOOK_SUSPENDED) has ended. */
 void conn_resume(struct conn *conn);

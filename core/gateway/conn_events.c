@@ -110,7 +110,13 @@ void conn_events_pump(struct conn *conn) {
     }
     mem_free(event);
   }
-  if (!conn->is_busy && conn->state == CONN_GONE && !conn->is_told_close) tell_close(conn);
+  if (!conn->is_busy && conn->state == CONN_GONE) {
+    if (!conn->is_told_close) {
+      tell_close(conn);
+    } else if (!conn->is_finished) {
+      conn_finish(conn); /* on_close had suspended */
+    }
+  }
   conn_release(conn);
 }
 

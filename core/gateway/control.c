@@ -85,6 +85,7 @@ void control_run(struct gateway *gateway, slice line) {
     control_print_counters(gateway);
   } else if (slice_is_equal(command, SLICE("collect"))) {
     for_all(gateway, worker_post_collect);
+    mem_trim();
     printf("collected\n");
   } else {
     printf("unknown command\n");

@@ -3,7 +3,8 @@
  *   freeze             -> frozen: time stands still but for advance
  *   advance <seconds>  -> advanced <seconds>: moved, in steps, all that was due has been done
  *   counters           -> counters {json}
- *   collect            -> collected: a full collection of every worker's script state
+ *   collect            -> collected: a full collection of every worker's script state, and free
+ *                         memory goes back to the system
  *
  * Only with --test. */
 #ifndef PERIGEE_GATEWAY_CONTROL_H

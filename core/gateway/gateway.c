@@ -164,10 +164,11 @@ void gateway_wait_for_acknowledgements(struct gateway *gateway) {
 
 /* --- start --- */
 
-/* In the order of the workers: the kernel numbers the sockets of a port as they begin to listen,
- * and stall.c goes by these numbers. */
+/* Before anyone is told where: who connects early waits in the queue. In the order of the workers:
+ * the kernel numbers the sockets of a port as they begin to listen, and stall.c goes by these
+ * numbers. */
 static void listen_in_order(const listener_address *address) {
-  for (size_t i = 0; i < address->count && !address->is_unix; i++) {
+  for (size_t i = 0; i < address->count; i++) {
     listen(address->sockets[i], LISTENER_BACKLOG);
   }
 }
@@ -308,6 +309,7 @@ static void on_sweep(uv_timer_t *timer) {
   struct gateway *gateway = timer->data;
   hub_sweep(gateway->hub);
   shared_sweep(gateway->shared);
+  mem_trim();
 }
 
 static void on_ended(uv_async_t *async) {

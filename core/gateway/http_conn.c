@@ -14,9 +14,6 @@
 /* What a linger reads and throws away at most: enough for a form that was refused. */
 enum { LINGER_BYTES = 1024 * 1024 };
 
-/* Answers with files that wait to be written before more requests are read: each has one open. */
-enum { UNWRITTEN_ANSWERS = 64 };
-
 /* --- time --- */
 
 static void set_timer(struct http_conn *http, uint64_t seconds) {
@@ -27,8 +24,16 @@ void http_conn_start_body_timer(struct http_conn *http) {
   set_timer(http, http->worker->limits->body_timeout);
 }
 
+/* Between two requests the time for the next one runs, once the answer is out; before that, the
+ * time in which the peer has to take some of it. */
+static void wait_for_request(struct http_conn *http) {
+  const struct limits *limits = http->worker->limits;
+  set_timer(http,
+            outbox_is_empty(&http->outbox) ? limits->keep_alive_timeout : limits->user_timeout);
+}
+
 void http_conn_await(struct http_conn *http) {
-  if (http->state == HTTP_WAITING) set_timer(http, http->worker->limits->keep_alive_timeout);
+  if (http->state == HTTP_WAITING) wait_for_request(http);
   http_conn_go_on(http);
 }
 
@@ -132,9 +137,11 @@ void http_conn_stop_all(struct worker *worker, bool at_once) {
     struct http_conn *http = LIST_OWNER(link, struct http_conn, all);
     next = link->next;
     http->is_last = true;
-    if (at_once ||
-        (!http->has_exchange && outbox_is_empty(&http->outbox) && http->state != HTTP_LINGERING)) {
+    bool is_idle = !http->has_exchange && http->state != HTTP_LINGERING;
+    if (at_once || (is_idle && outbox_is_empty(&http->outbox))) {
       http_conn_close(http);
+    } else if (http->state == HTTP_WAITING && http->pending.len == 0) {
+      http_conn_finish(http);
     }
   }
 }
@@ -152,6 +159,7 @@ static void on_flushed(struct outbox *outbox) {
   struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
   if (http->state != HTTP_FINISHING) {
     if (http->pending.len > 0 || http->has_ended) http_conn_go_on(http);
+    if (http->state == HTTP_WAITING) wait_for_request(http);
     return;
   }
   if (http->has_ended || http->is_cut) {
@@ -167,11 +175,12 @@ static void on_broken(struct outbox *outbox, int error) {
   http_conn_close(http);
 }
 
-static const struct outbox_events outbox_events = {on_flushed, on_broken};
+static const struct outbox_events outbox_events = {.on_flushed = on_flushed,
+                                                   .on_broken = on_broken};
 
 void http_conn_finish(struct http_conn *http) {
   http->state = HTTP_FINISHING;
-  timer_stop(&http->worker->timers, &http->timer);
+  set_timer(http, http->worker->limits->user_timeout);
   worker_mark_dirty(http->worker, &http->outbox);
 }
 
@@ -219,7 +228,7 @@ static void on_request(struct http_conn *http) {
 static bool can_decode(const struct http_conn *http) {
   return http->state <= HTTP_READING_BODY && !http->is_asking &&
          outbox_bytes(&http->outbox) <= http->worker->limits->outbox_soft_bytes &&
-         http->outbox.count < UNWRITTEN_ANSWERS;
+         http->outbox.source_count == 0;
 }
 
 /* Decodes as far as it goes; returns what is left. */
@@ -252,7 +261,7 @@ static slice decode(struct http_conn *http, slice in) {
         if (http->state == HTTP_READING_HEAD && http1_decoder_is_idle(&http->decoder) &&
             http->has_answered) {
           http->state = HTTP_WAITING;
-          set_timer(http, http->worker->limits->keep_alive_timeout);
+          wait_for_request(http);
         }
         return in;
     }
@@ -284,7 +293,8 @@ void http_conn_go_on(struct http_conn *http) {
     http->is_paused = false;
     stream_set_reading(http->stream, true);
   }
-  if (http->has_ended && http->state <= HTTP_READING_BODY && !http->is_asking) {
+  if (http->has_ended && http->state <= HTTP_READING_BODY && !http->is_asking &&
+      http->pending.len == 0) {
     http_conn_finish(http);
   }
 }
@@ -327,7 +337,10 @@ static void on_end(void *owner, int error) {
 static void on_writable(void *owner, int error) {
   struct http_conn *http = owner;
   struct worker *worker = http->worker;
-  outbox_on_writable(&http->outbox, error);
+  if (outbox_on_writable(&http->outbox, error)) worker_mark_dirty(worker, &http->outbox);
+  /* It takes what is written, however slowly. */
+  if (http->state == HTTP_WAITING) wait_for_request(http);
+  if (http->state == HTTP_FINISHING) set_timer(http, worker->limits->user_timeout);
   worker_after_event(worker);
 }
 

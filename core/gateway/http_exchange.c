@@ -220,8 +220,11 @@ static bool is_body_wanted(const struct exchange *exchange) {
 
 static void admit(struct exchange *exchange) {
   struct http_conn *http = http_of(exchange);
-  if (exchange->is_gone) {
+  bool is_for_life = exchange->route->kind == ROUTE_WEBSOCKET || exchange->route->kind == ROUTE_SSE;
+  if (exchange->is_gone || (http->has_ended && is_for_life)) {
+    /* Whoever has ended already does not become a connection. */
     exchange->is_answered = true;
+    if (!exchange->is_gone) http_conn_close(http);
     return;
   }
   bool was_asking = http->is_asking;
@@ -253,7 +256,7 @@ static void refuse(struct exchange *exchange, int code, slice reason) {
   }
   bool was_asking = http->is_asking;
   http->is_asking = false;
-  if (code >= 1000 && exchange->route->kind == ROUTE_WEBSOCKET) {
+  if (code >= 1000 && exchange->route->kind == ROUTE_WEBSOCKET && !http->has_ended) {
     become_websocket(http, code, reason);
   } else {
     int status = code >= 1000 ? 403 : code;

@@ -18,7 +18,7 @@
   LIMIT(connections, 100000, "connections", 1, 10000000,                                          \
         "connections of all kinds in all; kept below the process's file descriptors; more: 503")  \
   LIMIT(connections_per_address, 20000, "connections", 1, 10000000,                               \
-        "connections from one remote address; more are closed at once")                           \
+        "connections from one remote address; more: 503")                                         \
   LIMIT(header_bytes, 16 * KIB, "bytes", 1 * KIB, 1 * MIB,                                        \
         "request line and headers together; more: 431")                                           \
   LIMIT(headers, 100, "headers", 10, 1000, "header lines of a request; more: 431")                \
@@ -57,7 +57,8 @@
   LIMIT(keep_alive_timeout, 75, "seconds", 1, 3600, "an idle HTTP connection is closed after it") \
   LIMIT(close_timeout, 5, "seconds", 1, 60, "for the answer to our WebSocket close frame")        \
   LIMIT(linger_timeout, 1, "seconds", 1, 60, "for the peer's end of the connection after ours")   \
-  LIMIT(user_timeout, 30, "seconds", 1, 3600, "unacknowledged data ends a connection after it")
+  LIMIT(user_timeout, 30, "seconds", 1, 3600,                                                     \
+        "data that a peer does not take for so long ends its connection")
 
 struct limits {
 #define LIMIT(name, initial, unit, smallest, largest, help) uint64_t name;

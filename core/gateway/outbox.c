@@ -1,11 +1,14 @@
 #include "gateway/outbox.h"
 
 #include "base/mem.h"
+#include "gateway/encoding.h"
 
 enum {
   SLICES_A_WRITE = 64,
   WRITE_BYTES_MAX = 1 << 30, /* a write's result is an int */
   IDLE_ITEMS = 4,            /* an empty outbox keeps no more places than these */
+  WRITES_A_FLUSH = 16,       /* of a source's pieces, before others get their turn */
+  OWN_BYTES_MIN = 1024,
   REST_BYTES = 64 * 1024, /* what a full stream is given at a time: it can no longer be dropped */
 };
 
@@ -24,7 +27,9 @@ static outbox_item *item_at(struct outbox *outbox, uint32_t index) {
 }
 
 static void drop_first(struct outbox *outbox) {
+  if (item_at(outbox, 0)->kind == OUTBOX_SOURCE) outbox->source_count--;
   free_item(item_at(outbox, 0));
+  if (outbox->owned > 0) outbox->owned--;
   outbox->first++;
   if (--outbox->count > 0) return;
   outbox->first = 0;
@@ -38,10 +43,15 @@ static void drop_first(struct outbox *outbox) {
 static void drop_from(struct outbox *outbox, uint32_t index) {
   for (uint32_t i = index; i < outbox->count; i++) {
     outbox_item *item = item_at(outbox, i);
-    if (item->kind != OUTBOX_SOURCE) outbox->bytes -= item->len;
+    if (item->kind == OUTBOX_SOURCE) {
+      outbox->source_count--;
+    } else {
+      outbox->bytes -= item->len;
+    }
     free_item(item);
   }
   outbox->count = index;
+  if (outbox->owned > index) outbox->owned = index;
 }
 
 void outbox_deinit(struct outbox *outbox) {
@@ -94,6 +104,7 @@ void outbox_push_message(struct outbox *outbox, struct message *message, slice b
 }
 
 void outbox_push_source(struct outbox *outbox, struct source *source) {
+  outbox->source_count++;
   *push(outbox) = (outbox_item){OUTBOX_SOURCE, NULL, NULL, source, NULL, 0, NULL};
 }
 
@@ -121,12 +132,12 @@ static unsigned gather(struct outbox *outbox, uv_buf_t slices[SLICES_A_WRITE], s
   *total = 0;
   for (uint32_t i = 0; i < outbox->count && count < SLICES_A_WRITE; i++) {
     outbox_item *item = item_at(outbox, i);
-    if (item->len > WRITE_BYTES_MAX - *total) break;
-    if (item->len > 0) {
-      slices[count++] = uv_buf_init((char *)(uintptr_t)item->data, (unsigned)item->len);
-      *total += item->len;
+    size_t len = item->len < WRITE_BYTES_MAX - *total ? item->len : WRITE_BYTES_MAX - *total;
+    if (len > 0) {
+      slices[count++] = uv_buf_init((char *)(uintptr_t)item->data, (unsigned)len);
+      *total += len;
     }
-    if (item->kind == OUTBOX_SOURCE) break;
+    if (item->kind == OUTBOX_SOURCE || len < item->len) break;
   }
   return count;
 }
@@ -166,71 +177,113 @@ static uint32_t message_begin(const struct block *block, const block_mark *mark)
   return mark > block->marks ? mark[-1].end : 0;
 }
 
-/* Copies `item`'s part of a shared block into a block of its own, marks and all, from the beginning
- * of the message that is under way. */
-static void own_item(outbox_item *item) {
+/* Copies the item's bytes, marks and all, behind what the block has; the block has room. */
+static void copy_marked(struct block *own, const struct block *shared, uint32_t begin,
+                        uint32_t end) {
+  uint32_t base = own->used;
+  memcpy(own->data + base, shared->data + begin, end - begin);
+  const block_mark *last = shared->marks + shared->mark_count;
+  for (const block_mark *mark = block_find_mark(shared, begin); mark < last && mark->end <= end;
+       mark++) {
+    block_commit(own, base + (mark->end - begin) - own->used, mark->kind, &mark->position);
+  }
+}
+
+/* Appends a whole item to the outbox's last own block, if it ends there and has room. */
+static bool append_to(outbox_item *last, const outbox_item *item) {
+  if (last->kind != OUTBOX_BLOCK || last->block->references > 1) return false;
+  struct block *own = last->block;
+  if (last->data + last->len != own->data + own->used) return false;
+  if (item->len > own->capacity - own->used || item->data != item->begin) return false;
+  uint32_t begin = (uint32_t)(item->data - item->block->data);
+  copy_marked(own, item->block, begin, begin + (uint32_t)item->len);
+  last->len += item->len;
+  block_release(item->block);
+  return true;
+}
+
+/* Copies an item's part of a shared block into a block of its own, from the beginning of the
+ * message that is under way. The block has room for `room` bytes more, for what comes next. */
+static void own_item(outbox_item *item, size_t room) {
   struct block *shared = item->block;
   uint32_t at = (uint32_t)(item->data - shared->data);
-  uint32_t end = at + (uint32_t)item->len;
   const block_mark *mark = block_find_mark(shared, at);
   REQUIRE(mark != NULL);
   uint32_t begin = message_begin(shared, mark);
-  struct block *own = block_new(shared->pool, end - begin);
-  memcpy(own->data, shared->data + begin, end - begin);
-  for (; mark < shared->marks + shared->mark_count && mark->end <= end; mark++) {
-    block_commit(own, mark->end - begin - own->used, mark->kind, &mark->position);
-  }
+  uint32_t end = at + (uint32_t)item->len;
+  struct block *own = block_new(shared->pool, end - begin + room);
+  copy_marked(own, shared, begin, end);
   item->block = own;
   item->begin = own->data;
   item->data = own->data + (at - begin);
   block_release(shared);
 }
 
+/* Makes the bytes of all items the outbox's own, in few blocks: a reader that takes nothing shall
+ * cost little more than what waits for it. Blocks above the standard size hold one message and are
+ * shared with nobody but their lane. */
 static void own_all(struct outbox *outbox) {
-  for (uint32_t i = 0; i < outbox->count; i++) {
-    outbox_item *item = item_at(outbox, i);
-    if (item->kind == OUTBOX_BLOCK && item->block->references > 1) own_item(item);
+  uint32_t kept = outbox->owned;
+  for (uint32_t i = kept; i < outbox->count; i++) {
+    outbox_item item = *item_at(outbox, i);
+    if (item.kind == OUTBOX_BLOCK && item.block->references > 1 &&
+        item.block->capacity <= BLOCK_BYTES) {
+      if (kept > 0 && append_to(item_at(outbox, kept - 1), &item)) continue;
+      size_t room = outbox->bytes > OWN_BYTES_MIN ? outbox->bytes : OWN_BYTES_MIN;
+      own_item(&item, room < BLOCK_BYTES ? room : BLOCK_BYTES);
+    }
+    *item_at(outbox, kept++) = item;
   }
+  outbox->count = kept;
+  outbox->owned = kept;
 }
 
-void outbox_flush(struct outbox *outbox) {
+static void blocked(struct outbox *outbox) {
+  own_all(outbox);
+  if (outbox->events->on_blocked != NULL) outbox->events->on_blocked(outbox);
+}
+
+bool outbox_flush(struct outbox *outbox) {
   if (outbox->stream == NULL) {
     drop_from(outbox, 0);
-    return;
+    return false;
   }
   if (outbox->is_blocked) {
-    own_all(outbox);
-    return;
+    blocked(outbox);
+    return false;
   }
-  for (;;) {
+  for (int writes = 0; writes < WRITES_A_FLUSH; writes++) {
     pull_first(outbox);
     uv_buf_t slices[SLICES_A_WRITE];
     size_t total;
     unsigned count = gather(outbox, slices, &total);
-    if (count == 0) break;
+    if (count == 0) {
+      outbox->events->on_flushed(outbox);
+      return false;
+    }
     int taken = stream_write(outbox->stream, slices, count);
     if (taken < 0) {
       outbox->events->on_broken(outbox, taken);
-      return;
+      return false;
     }
     consume(outbox, (size_t)taken);
     if ((size_t)taken < total) {
       push_rest(outbox);
-      own_all(outbox);
-      return;
+      blocked(outbox);
+      return false;
     }
   }
-  outbox->events->on_flushed(outbox);
+  return true;
 }
 
-void outbox_on_writable(struct outbox *outbox, int error) {
+bool outbox_on_writable(struct outbox *outbox, int error) {
   outbox->in_flight = 0;
   outbox->is_blocked = false;
   if (error < 0) {
     outbox->events->on_broken(outbox, error);
-    return;
+    return false;
   }
-  outbox_flush(outbox);
+  return outbox_flush(outbox);
 }
 
 /* How much of the first item belongs to a message that was begun. Items hold whole messages and
@@ -244,51 +297,49 @@ static size_t begun_bytes(const outbox_item *item) {
   return message_begin(item->block, mark) == offset ? 0 : mark->end - offset;
 }
 
-static bool find_lost(struct outbox *outbox, uint32_t index, size_t skip, block_mark *lost) {
-  for (uint32_t i = index; i < outbox->count; i++, skip = 0) {
-    const outbox_item *item = item_at(outbox, i);
-    if (item->kind == OUTBOX_MESSAGE) {
-      if (skip > 0) continue;
-      *lost = (block_mark){.kind = item->message->number > 0 ? MARK_KEPT : MARK_LIVE};
-      memcpy(lost->position.heads, item->message->heads, sizeof lost->position.heads);
-      return true;
+/* Lowers the position to before what an item has behind its first `skip` bytes. */
+static void limit_to_item(const outbox_item *item, size_t skip, hub_position *position) {
+  if (item->kind == OUTBOX_MESSAGE) {
+    if (skip == 0) {
+      block_mark mark = encoding_mark(item->message);
+      position_limit(position, &mark);
     }
-    if (item->block != NULL && item->len > skip) {
-      const struct block *block = item->block;
-      uint32_t begin = (uint32_t)(item->data - block->data);
-      const block_mark *mark = block_find_mark(block, (uint32_t)(begin + skip));
-      const block_mark *end = block->marks + block->mark_count;
-      for (; mark != NULL && mark < end && mark->end <= begin + item->len; mark++) {
-        if (mark->kind == MARK_PRIVATE) continue;
-        *lost = *mark;
-        return true;
-      }
-    }
-    if (item->kind == OUTBOX_SOURCE && item->source->ops->peek_mark(item->source, lost)) {
-      return true;
+    return;
+  }
+  if (item->block != NULL && item->len > skip) {
+    const struct block *block = item->block;
+    uint32_t begin = (uint32_t)(item->data - block->data);
+    const block_mark *mark = block_find_mark(block, begin + (uint32_t)skip);
+    const block_mark *last = block->marks + block->mark_count;
+    for (; mark != NULL && mark < last && mark->end <= begin + item->len; mark++) {
+      position_limit(position, mark);
     }
   }
-  return false;
+  block_mark next;
+  if (item->kind == OUTBOX_SOURCE && item->source->ops->peek_mark(item->source, &next)) {
+    position_limit(position, &next);
+  }
 }
 
-bool outbox_cut(struct outbox *outbox, block_mark *first_lost) {
-  if (outbox->count == 0) return false;
-  size_t begun = begun_bytes(item_at(outbox, 0));
-  bool has_lost = find_lost(outbox, 0, begun, first_lost);
-  outbox_item *item = item_at(outbox, 0);
+void outbox_cut(struct outbox *outbox, hub_position *position) {
+  if (outbox->count == 0) return;
+  outbox_item *first = item_at(outbox, 0);
+  size_t begun = begun_bytes(first);
+  limit_to_item(first, begun, position);
+  for (uint32_t i = 1; i < outbox->count; i++) limit_to_item(item_at(outbox, i), 0, position);
   if (begun == 0) {
     drop_from(outbox, 0);
-    return has_lost;
+    return;
   }
   drop_from(outbox, 1);
-  if (item->kind == OUTBOX_SOURCE) {
+  if (first->kind == OUTBOX_SOURCE) {
     /* What was pulled stays as a block; the source has nothing more to say. */
-    item->source->ops->free(item->source);
-    item->source = NULL;
-    item->kind = OUTBOX_BLOCK;
-    outbox->bytes += item->len;
+    first->source->ops->free(first->source);
+    first->source = NULL;
+    first->kind = OUTBOX_BLOCK;
+    outbox->source_count--;
+    outbox->bytes += first->len;
   }
-  outbox->bytes -= item->len - begun;
-  item->len = begun;
-  return has_lost;
+  outbox->bytes -= first->len - begun;
+  first->len = begun;
 }

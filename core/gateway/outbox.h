@@ -45,6 +45,8 @@ typedef struct {
 struct outbox_events {
   /* All is written and nothing waits. */
   void (*on_flushed)(struct outbox *outbox);
+  /* The stream takes no more for now; NULL: nobody wants to know. */
+  void (*on_blocked)(struct outbox *outbox);
   /* The stream is broken. */
   void (*on_broken)(struct outbox *outbox, int error);
 };
@@ -57,6 +59,8 @@ struct outbox {
   uint32_t first;
   uint32_t count;
   uint32_t capacity;
+  uint32_t owned; /* of the items, from the first: those whose bytes are this outbox's own */
+  uint32_t source_count;
   uint32_t in_flight; /* bytes of the rest that the stream writes */
   size_t bytes;       /* in block and message items */
   bool is_dirty;
@@ -86,16 +90,15 @@ static inline bool outbox_is_empty(const struct outbox *outbox) {
   return outbox->count == 0 && outbox->in_flight == 0;
 }
 
-/* Writes what the stream takes; once, or more often while a source has more. What a full stream
- * leaves behind is copied out of shared blocks, so that a slow reader pins only its own bytes.
- * Tells on_flushed or on_broken. */
-void outbox_flush(struct outbox *outbox);
-/* To be called from the stream's on_writable. */
-void outbox_on_writable(struct outbox *outbox, int error);
+/* Writes what the stream takes; once, or more often while a source has more, to a limit: true when
+ * it is to be called again. What a full stream leaves behind is copied out of shared blocks, so
+ * that a slow reader pins only its own bytes. Tells on_flushed, on_blocked or on_broken. */
+bool outbox_flush(struct outbox *outbox);
+/* To be called from the stream's on_writable; returns as outbox_flush. */
+bool outbox_on_writable(struct outbox *outbox, int error);
 
 /* Cuts the queue for a last word: keeps the rest of a WebSocket frame that was begun and drops
- * everything behind it. Returns whether a publication was among what was dropped, and its mark: the
- * first that this client does not get. */
-bool outbox_cut(struct outbox *outbox, block_mark *first_lost);
+ * everything behind it. `*position` is lowered to before every publication that is dropped. */
+void outbox_cut(struct outbox *outbox, hub_position *position);
 
 #endif

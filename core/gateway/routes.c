@@ -28,12 +28,16 @@ struct routes {
   size_t capacity;
 };
 
-route_options route_options_default(route_kind kind) {
+static uint64_t at_most(uint64_t value, uint64_t limit) {
+  return value < limit ? value : limit;
+}
+
+route_options route_options_default(route_kind kind, const struct limits *limits) {
   return (route_options){
-      .max_message_bytes = 64 * 1024,
-      .max_outbox_bytes = 1024 * 1024,
-      .max_body_bytes = 1024 * 1024,
-      .max_topics = 100,
+      .max_message_bytes = at_most(64 * KIB, limits->message_bytes),
+      .max_outbox_bytes = at_most(MIB, limits->outbox_bytes),
+      .max_body_bytes = at_most(MIB, limits->body_bytes),
+      .max_topics = (uint32_t)at_most(100, limits->topics_per_connection),
       .idle_timeout_ms = kind == ROUTE_WEBSOCKET ? 60 * 1000 : 0,
       .ping_every_ms = kind == ROUTE_SSE ? 15 * 1000 : 25 * 1000,
       .handler_timeout_ms = kind == ROUTE_HTTP || kind == ROUTE_STATIC ? 30 * 1000 : 300 * 1000,

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/slice.h"
+#include "gateway/limits.h"
 
 typedef enum { ROUTE_HTTP, ROUTE_WEBSOCKET, ROUTE_SSE, ROUTE_STATIC } route_kind;
 
@@ -61,7 +62,8 @@ typedef struct {
 } route_options;
 
 /* The defaults of SURFACE.md for a kind. */
-route_options route_options_default(route_kind kind);
+/* ... but never beyond the gateway's limits. */
+route_options route_options_default(route_kind kind, const struct limits *limits);
 
 struct route {
   route_kind kind;

@@ -151,8 +151,9 @@ static void on_end(void *owner, int error) {
 
 static void on_writable(void *owner, int error) {
   struct sse_conn *sse = owner;
-  outbox_on_writable(&sse->conn.outbox, error);
-  worker_after_event(sse->conn.worker);
+  struct worker *worker = sse->conn.worker;
+  if (outbox_on_writable(&sse->conn.outbox, error)) conn_mark_dirty(&sse->conn);
+  worker_after_event(worker);
 }
 
 static void on_closed(void *owner) {

@@ -154,6 +154,7 @@ static void run_runnable(struct worker *worker) {
     conn->is_runnable = false;
     if (conn->is_ending) conn_end(conn);
     conn_events_pump(conn);
+    conn_read_on(conn);
     conn_release(conn);
     conn = next;
   }
@@ -162,9 +163,11 @@ static void run_runnable(struct worker *worker) {
 static void flush(struct worker *worker, uint64_t deadline_ns) {
   unsigned flushed = 0;
   while (worker->dirty != NULL) {
-    outbox_flush(take_dirty(worker));
+    struct outbox *outbox = take_dirty(worker);
+    bool has_more = outbox_flush(outbox);
+    if (has_more) worker_mark_dirty(worker, outbox);
     /* A write costs a microsecond or two; the clock is not asked after each. */
-    if (++flushed % 32 == 0 && clock_real_ns() >= deadline_ns) break;
+    if ((has_more || ++flushed % 32 == 0) && clock_real_ns() >= deadline_ns) break;
   }
 }
 
@@ -206,13 +209,13 @@ static bool run_turn(struct worker *worker) {
     worker->encodings = (struct encoding_cache){0};
   }
   worker->turn_checked_ns = now_ns;
-  worker->event_count = 0;
+  worker->flushed_count = worker->event_count;
   worker->is_in_turn = false;
   return has_left;
 }
 
 void worker_after_event(struct worker *worker) {
-  unsigned count = ++worker->event_count;
+  unsigned count = (unsigned)(++worker->event_count - worker->flushed_count);
   if (count < EVENTS_A_FLUSH &&
       (count % EVENTS_A_CHECK != 0 || clock_real_ns() - worker->turn_checked_ns < TURN_BUDGET_NS)) {
     return;
@@ -273,7 +276,7 @@ static void leave(struct worker *worker);
 
 static void on_prepare(uv_prepare_t *prepare) {
   struct worker *worker = prepare->data;
-  bool was_idle = worker->event_count == 0;
+  bool was_idle = worker->event_count == worker->polled_count;
   stall_beat(&worker->activity); /* also of a worker that was woken to show that it lives */
   accept_waiting(worker);
   bool has_left = run_turn(worker);
@@ -287,6 +290,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   bound_poll(worker);
   uint64_t stall_ns = clock_real_ns() - worker->polled_ns;
   if (stall_ns > worker->longest_stall_ns) worker->longest_stall_ns = stall_ns;
+  worker->polled_count = worker->event_count;
 }
 
 static void on_check(uv_check_t *check) {

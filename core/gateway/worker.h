@@ -85,7 +85,9 @@ struct worker {
   uint64_t turn_checked_ns;   /* when this poll's events began, or were last flushed */
   uint64_t polled_ns;         /* when the last poll returned */
   uint64_t longest_stall_ns;  /* longest time between two polls */
-  unsigned event_count;       /* events since the last flush */
+  uint64_t event_count;       /* events of the loop: reads, accepts */
+  uint64_t flushed_count;     /* event_count at the last flush */
+  uint64_t polled_count;      /* event_count before the last poll */
   unsigned accept_count;      /* connections accepted since the last poll */
   unsigned acknowledge_count; /* of worker_post_advance, due when the turn has flushed */
   uint64_t date_second;       /* what `date` shows */

@@ -81,6 +81,8 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
   }
   if (conn_is_open(conn)) {
     conn_run_ticks(conn, now_ms);
+  }
+  if (conn_is_open(conn)) { /* a tick may have closed it */
     uint64_t quiet_ms = now_ms - conn->last_heard_ms;
     if (options->idle_timeout_ms > 0 && !conn->is_unread && quiet_ms >= options->idle_timeout_ms) {
       conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE("idle for too long"));
@@ -123,11 +125,8 @@ static void on_flushed(struct conn *conn) {
 static void close_conn(struct conn *conn, int code, slice reason) {
   struct ws_conn *ws = ws_of(conn);
   push_close(ws, code != 0 ? code : WS_CLOSE_NO_CODE, reason);
-  if (conn->is_unread && conn->stream != NULL) {
-    /* The peer's close frame has to be read, whatever waits in front of it. */
-    conn->is_unread = false;
-    stream_set_reading(conn->stream, true);
-  }
+  /* The peer's close frame has to be read, whatever waits in front of it. */
+  if (conn->is_unread) worker_make_runnable(conn->worker, conn);
   conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
   set_timer(ws);
 }
@@ -139,6 +138,7 @@ static void fail(struct ws_conn *ws, uint16_t code, const char *why) {
   ws->is_over = true;
   conn_begin_close(conn, code, slice_of_string(why));
   conn_end(conn);
+  if (ws->has_sent_close) finish(ws);
 }
 
 static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
@@ -279,8 +279,9 @@ static void on_end(void *owner, int error) {
 
 static void on_writable(void *owner, int error) {
   struct ws_conn *ws = owner;
-  outbox_on_writable(&ws->conn.outbox, error);
-  worker_after_event(ws->conn.worker);
+  struct worker *worker = ws->conn.worker;
+  if (outbox_on_writable(&ws->conn.outbox, error)) conn_mark_dirty(&ws->conn);
+  worker_after_event(worker);
 }
 
 static void on_closed(void *owner) {

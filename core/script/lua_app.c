@@ -76,8 +76,9 @@ static void lower_all(char **list) {
   }
 }
 
-static route_options read_options(lua_State *L, int table, route_kind kind) {
-  route_options options = route_options_default(kind);
+static route_options read_options(lua_State *L, int table, route_kind kind,
+                                  const struct limits *limits) {
+  route_options options = route_options_default(kind, limits);
   uint64_t max_topics = options.max_topics;
   read_origins(L, table, &options);
   options.protocols = read_strings(L, table, "protocols");
@@ -134,7 +135,7 @@ static int l_add_route(lua_State *L) {
   slice directory = lua_isnoneornil(L, 5) ? slice_of(NULL, 0) : script_check_slice(L, 5);
 
   const char *error = NULL;
-  route_options options = read_options(L, 4, kind);
+  route_options options = read_options(L, 4, kind, script->worker->limits);
   struct route *route =
       routes_add(script->worker->routes, kind, methods, pattern, &options, directory, &error);
   if (route == NULL) {

@@ -26,8 +26,11 @@ static void on_conn_end(struct task *task, bool is_ok) {
 /* A task with handler and connection pushed; NULL at the limit of tasks: the connection closes. */
 static struct task *conn_task(struct conn *conn, const char *event, int which) {
   struct script *script = conn->worker->script;
-  struct task *task = task_take(script, event, on_conn_end);
+  bool is_owed = which == APP_CLOSE;
+  struct task *task =
+      is_owed ? task_take_owed(script, event, on_conn_end) : task_take(script, event, on_conn_end);
   if (task == NULL) {
+    if (which == APP_OPEN) conn->is_told_open = false; /* so on_close is not told either */
     log_warn("%s of %s is left out, the limit of tasks is reached", event, conn->route->pattern);
     conn_close(conn, 1013, SLICE("too many tasks"));
     return NULL;
@@ -35,6 +38,8 @@ static struct task *conn_task(struct conn *conn, const char *event, int which) {
   task->conn = conn;
   task->route = conn->route;
   task->timeout_ms = conn->route->options.handler_timeout_ms;
+  /* What it said before it went is still told, but waits for nothing. */
+  if (conn->state == CONN_GONE && !is_owed) task->ended = "closed";
   ref_push(task->L, app_handler(conn->route, which));
   lua_conn_push(task->L, script, conn);
   return task;

@@ -235,7 +235,7 @@ static bool append_step(struct buf *path, const struct step *step) {
 /* `what` completes "cannot encode". A very long path is shown from its beginning. */
 static bool fail_at(struct encoder *encoder, const struct step *last, const char *code,
                     const char *what) {
-  const struct step *steps[JSON_MAX_DEPTH + 1];
+  const struct step *steps[LUA_JSON_ENCODE_DEPTH + 1];
   size_t count = 0;
   for (; last != NULL; last = last->up) steps[count++] = last;
   char room[128];
@@ -447,7 +447,7 @@ static bool encode_table(struct encoder *encoder, const struct step *up) {
 }
 
 static bool encode_nested(struct encoder *encoder, const struct step *up) {
-  if (encoder->depth >= JSON_MAX_DEPTH || !lua_checkstack(encoder->L, SLOTS_OF_A_TABLE)) {
+  if (encoder->depth >= LUA_JSON_ENCODE_DEPTH || !lua_checkstack(encoder->L, SLOTS_OF_A_TABLE)) {
     return fail_at(encoder, up, "json", "tables nested so deeply, or in a cycle,");
   }
   encoder->depth++;
@@ -549,7 +549,8 @@ static int decode(lua_State *L) {
   slice text;
   text.data = lua_tolstring(L, 1, &text.len);
   lua_json_error error;
-  if (lua_json_decode(L, text, JSON_MAX_DEPTH, &error)) return 1;
+  int max_depth = (int)lua_tointeger(L, lua_upvalueindex(1));
+  if (lua_json_decode(L, text, max_depth, &error)) return 1;
   lua_pushnil(L);
   lua_pushstring(L, error.message);
   lua_pushstring(L, error.code);
@@ -581,11 +582,12 @@ static int array(lua_State *L) {
   return 1;
 }
 
-void lua_json_open(lua_State *L) {
+void lua_json_open(lua_State *L, int max_depth) {
   static const luaL_Reg functions[] = {
       {"decode", decode}, {"encode", encode}, {"array", array}, {NULL, NULL}};
   lua_newtable(L);
-  luaL_setfuncs(L, functions, 0);
+  lua_pushinteger(L, max_depth);
+  luaL_setfuncs(L, functions, 1);
   lua_pushlightuserdata(L, NULL);
   lua_setfield(L, -2, "null");
 }

@@ -13,6 +13,9 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
+/* Deeper than anything that can be decoded, so that what was decoded can be wrapped and encoded. */
+enum { LUA_JSON_ENCODE_DEPTH = 1024 + 32 };
+
 /* What went wrong. `message` is for people and complete: it has the place in it, as a byte counted
  * from 1 in a text, or as a path in a value ("value.users[3].name"). */
 typedef struct {
@@ -33,12 +36,12 @@ int lua_json_decode(lua_State *L, slice text, int max_depth, lua_json_error *err
  * A table is an array when it is marked as one or its keys are 1 to n, n > 0. Else it is an
  * object: its keys are strings, or numbers (which become strings) without a 1 among them; a table
  * that mixes the two, or is an array with holes, is refused, for its shape would depend on its
- * contents. Tables nest to JSON_MAX_DEPTH, which ends cycles too. No metamethod is called and no
- * Lua code runs, not even a finalizer. Raises only when Lua is out of memory; `out`, the caller's,
- * then holds a part of the text. */
+ * contents. Tables nest to LUA_JSON_ENCODE_DEPTH, which ends cycles too. No metamethod is called
+ * and no Lua code runs, not even a finalizer. Raises only when Lua is out of memory; `out`, the
+ * caller's, then holds a part of the text. */
 bool lua_json_encode(lua_State *L, int index, struct buf *out, lua_json_error *error);
 
-/* Pushes the table `perigee.json`: decode, encode, array, null. */
-void lua_json_open(lua_State *L);
+/* Pushes the table `perigee.json`: decode (to `max_depth`), encode, array, null. */
+void lua_json_open(lua_State *L, int max_depth);
 
 #endif

@@ -62,7 +62,7 @@ static void push_core(struct script *script) {
   lua_topic_register(script);
   lua_shared_register(script);
   lua_crypto_register(script);
-  lua_json_open(L);
+  lua_json_open(L, (int)script->worker->limits->json_depth);
   lua_setfield(L, -2, "json");
   lua_crypto_push(script);
   lua_setfield(L, -2, "crypto");

@@ -43,6 +43,10 @@ static void task_free(struct task *task) {
 
 struct task *task_take(struct script *script, const char *event, task_end on_end) {
   if (script->task_count >= script->worker->limits->tasks) return NULL;
+  return task_take_owed(script, event, on_end);
+}
+
+struct task *task_take_owed(struct script *script, const char *event, task_end on_end) {
   struct task *task = script->free_tasks;
   if (task != NULL) {
     script->free_tasks = task->next_free;

@@ -50,6 +50,8 @@ struct task {
 /* A task whose coroutine has an empty stack, for the handler and its arguments. NULL at the limit
  * of tasks. */
 struct task *task_take(struct script *script, const char *event, task_end on_end);
+/* The same without the limit: for on_close, which is owed to each connection that was opened. */
+struct task *task_take_owed(struct script *script, const char *event, task_end on_end);
 
 /* Runs the handler that stands on task->L below its `arguments`. */
 hook_result task_run(struct task *task, int arguments);
