@@ -146,7 +146,10 @@ describe("A route that asks for nothing gets no more than the gateway's limit", 
       args = { "--limit-body-bytes", "10" },
       app = [[app:post("/", function(request) return request.body end)]],
     })
-    assert.equal("0123456789", server:http({ method = "POST", path = "/", body = "0123456789" }).body)
+    assert.equal(
+      "0123456789",
+      server:http({ method = "POST", path = "/", body = "0123456789" }).body
+    )
     assert.equal(413, server:http({ method = "POST", path = "/", body = "0123456789a" }).status)
   end)
 

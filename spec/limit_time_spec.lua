@@ -114,6 +114,7 @@ local function option_of(pid, port, level, name)
     ffi.perigee_limit_time = true
     ffi.cdef([[
       long syscall(long number, ...);
+      int getpeername(int fd, void *address, uint32_t *len);
       int getsockopt(int fd, int level, int name, void *value, uint32_t *len);
     ]])
   end
@@ -122,18 +123,20 @@ local function option_of(pid, port, level, name)
   assert(pidfd >= 0, "pidfd_open")
   local found
   for entry in lfs.dir("/proc/" .. pid .. "/fd") do
-    local fd = entry:match("^%d+$") and ffi.C.syscall(
-      PIDFD_GETFD,
-      ffi.cast("long", pidfd),
-      ffi.cast("long", tonumber(entry)),
-      ffi.cast("long", 0)
-    ) or -1
+    local fd = entry:match("^%d+$")
+        and ffi.C.syscall(
+          PIDFD_GETFD,
+          ffi.cast("long", pidfd),
+          ffi.cast("long", tonumber(entry)),
+          ffi.cast("long", 0)
+        )
+      or -1
     if fd >= 0 then
       fd = tonumber(fd)
       local address, len = ffi.new("uint8_t[28]"), ffi.new("uint32_t[1]", 28)
       -- The peer's port stands in bytes 2 and 3.
       if
-        ffi.C.syscall(52, ffi.cast("long", fd), address, len) == 0
+        ffi.C.getpeername(fd, address, len) == 0
         and bit.lshift(address[2], 8) + address[3] == port
       then
         local value = ffi.new("int[1]")

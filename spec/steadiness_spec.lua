@@ -137,7 +137,9 @@ describe("Two rounds of 10,000 connections", function()
           assert.equal(0, counters.lua_refs)
           assert.equal(0, counters.topics)
         end
-        expect_at_most(after[2], after[1] + math.max(after[1] / 100, 512 * KIB), "second round")
+        -- Each worker's allocator settles for itself, over some rounds.
+        local slack = math.max(after[1] / 100, 512 * KIB * workers)
+        expect_at_most(after[2], after[1] + slack, "second round")
       end
     )
   end
@@ -198,17 +200,19 @@ describe("A burst of 100 MB through 200 connections", function()
     local server = gateway.start({ app = APP, workers = 2 })
     local before = warm(server)
     local clients = open_all(server)
-    local frame = websocket.frame({ payload = ("m"):rep(512 * KIB) })
+    local first = websocket.frame({ fin = false, payload = ("m"):rep(512 * KIB) })
+    local rest = websocket.frame({ opcode = "continuation", payload = "m" })
     for _, ws in ipairs(clients) do
-      ws:send_raw(frame:sub(1, -2))
+      ws:send_raw(first)
+      ws:fence()
     end
-    server:counters()
-    expect_at_most(before + 50 * COUNT * KIB, resident(server), "while the messages are held")
+    -- They are all there at once, or this would prove nothing.
+    assert.is_true(resident(server) > before + COUNT * 400 * KIB)
     for _, ws in ipairs(clients) do
-      ws:send_raw(frame:sub(-1))
+      ws:send_raw(rest)
     end
     for _, ws in ipairs(clients) do
-      ws:expect(tostring(512 * KIB), 10)
+      ws:expect(tostring(512 * KIB + 1), 10)
     end
     close_all(clients)
     expect_at_most(settled(server), before * 1.1 + SLACK, "afterwards")

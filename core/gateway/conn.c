@@ -416,6 +416,11 @@ static void deliver(struct subscriber *subscriber, struct subscription *subscrip
     conn_queue_signal(conn, message, subscription_topic(subscription));
     return;
   }
+  /* An event stream carries text: bytes that are none stay away from it. */
+  if ((message->flags & MESSAGE_BINARY) != 0 && conn->ops->encoding == ENCODING_SSE &&
+      !utf8_is_valid(message->data)) {
+    return;
+  }
   push_publication(conn, message, (encoding_kind)subscription->tag);
 }
 
@@ -472,6 +477,7 @@ static conn_result result_of(hub_result result) {
 static void queue_replay(struct conn *conn, struct cut *cut, const hub_position *position,
                          const conn_subscribe_options *options, bool is_complete) {
   encoding_kind kind = conn->has_live ? conn->ops->replay_encoding : conn->ops->encoding;
+  if (options->is_envelope) kind = ENCODING_ENVELOPE;
   struct source *replay = NULL;
   if (cut != NULL) replay = replay_new(conn->worker, cut, kind, conn->is_unframed);
   bool has_positions = conn->ops->send_position != NULL;

@@ -18,6 +18,7 @@
 
 enum {
   SWEEP_EVERY_MS = 1000,
+  DRAIN_GRACE_MS = 2000,  /* for closing what is left when the drain time is over */
   MARKS_MAX = 100000,     /* trim marks of forgotten topics: some 10 MiB */
   SPARE_DESCRIPTORS = 64, /* for files, listeners and libraries, beside connections */
 };
@@ -143,9 +144,10 @@ void gateway_worker_ended(struct gateway *gateway) {
   uv_async_send(&gateway->ended);
 }
 
-void gateway_acknowledge(struct gateway *gateway) {
+void gateway_acknowledge(struct gateway *gateway, uint64_t next_due_ms) {
   pthread_mutex_lock(&gateway->lock);
   gateway->acknowledged_count++;
+  if (next_due_ms < gateway->next_due_ms) gateway->next_due_ms = next_due_ms;
   pthread_cond_broadcast(&gateway->changed);
   pthread_mutex_unlock(&gateway->lock);
 }
@@ -153,6 +155,7 @@ void gateway_acknowledge(struct gateway *gateway) {
 void gateway_expect_acknowledgements(struct gateway *gateway) {
   pthread_mutex_lock(&gateway->lock);
   gateway->acknowledged_count = 0;
+  gateway->next_due_ms = UINT64_MAX;
   pthread_mutex_unlock(&gateway->lock);
 }
 
@@ -305,8 +308,19 @@ static void on_watch(uv_timer_t *timer) {
   }
 }
 
+/* The workers end in good order within the drain time, and cut what is left then. One that is held
+ * up by a handler cannot. */
+static void judge_drain(const struct gateway *gateway) {
+  if (!gateway->is_stopping) return;
+  uint64_t allowed_ns = (gateway->config->drain_timeout_ms + DRAIN_GRACE_MS) * 1000000;
+  if (clock_real_ns() - gateway->stop_asked_ns < allowed_ns) return;
+  log_error("a handler holds up a worker, the gateway ends without it");
+  _exit(1);
+}
+
 static void on_sweep(uv_timer_t *timer) {
   struct gateway *gateway = timer->data;
+  judge_drain(gateway);
   hub_sweep(gateway->hub);
   shared_sweep(gateway->shared);
   mem_trim();

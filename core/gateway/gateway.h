@@ -50,8 +50,8 @@ bool gateway_worker_loaded(struct gateway *gateway, bool is_loaded);
 void gateway_worker_ready(struct gateway *gateway);
 /* It has ended: the main thread may join it. */
 void gateway_worker_ended(struct gateway *gateway);
-/* A test's command is carried out on this worker. */
-void gateway_acknowledge(struct gateway *gateway);
+/* A test's command is carried out on this worker, whose next timer is due then. */
+void gateway_acknowledge(struct gateway *gateway, uint64_t next_due_ms);
 
 /* Runs until it has stopped; returns the process's exit code. One line on standard error when it
  * cannot start. */

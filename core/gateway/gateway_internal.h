@@ -44,6 +44,7 @@ struct gateway {
   size_t ready_count;
   size_t ended_count;
   size_t acknowledged_count;
+  uint64_t next_due_ms; /* the earliest timer of those that have acknowledged */
   bool may_go_on;
   bool has_verdict; /* may_go_on is decided */
 

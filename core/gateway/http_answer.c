@@ -26,11 +26,11 @@ void http_answer_append_allow(struct buf *out, unsigned allowed) {
   }
 }
 
-void http_answer_append_cors(struct buf *out, const struct request *request) {
-  const route_options *options = &request_route(request)->options;
-  if (options->origins == NULL && !options->any_origin) return;
-  slice origin = request_find_header(request, SLICE("origin"));
-  if (origin_judge(options, origin, request_host(request)) == ORIGIN_LISTED) {
+/* Returns whether the origin is one of those that the route lists. */
+static bool append_cors(struct buf *out, const route_options *options, slice origin, slice host) {
+  if (options->origins == NULL && !options->any_origin) return false;
+  bool is_listed = origin_judge(options, origin, host) == ORIGIN_LISTED;
+  if (is_listed) {
     if (options->any_origin) {
       http1_response_header(out, SLICE("Access-Control-Allow-Origin"), SLICE("*"));
     } else {
@@ -39,6 +39,12 @@ void http_answer_append_cors(struct buf *out, const struct request *request) {
     }
   }
   if (!options->any_origin) http1_response_header(out, SLICE("Vary"), SLICE("Origin"));
+  return is_listed;
+}
+
+void http_answer_append_cors(struct buf *out, const struct request *request) {
+  append_cors(out, &request_route(request)->options, request_find_header(request, SLICE("origin")),
+              request_host(request));
 }
 
 /* Begins a head in the worker's scratch buf. */
@@ -170,10 +176,8 @@ void http_answer_options(struct http_conn *http, unsigned allowed) {
   const struct route *route = find_preflight_route(http);
   slice origin = {NULL, 0};
   http1_head_find(&http->decoder.head, SLICE("origin"), &origin);
-  if (route != NULL && origin_judge(&route->options, origin,
-                                    http1_head_host(&http->decoder.head)) == ORIGIN_LISTED) {
-    slice value = route->options.any_origin ? SLICE("*") : origin;
-    http1_response_header(out, SLICE("Access-Control-Allow-Origin"), value);
+  slice host = http1_head_host(&http->decoder.head);
+  if (route != NULL && append_cors(out, &route->options, origin, host)) {
     append_preflight(http, out, buf_peek(&allow));
   }
   http1_response_end(out);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "codec/http1_response.h"
 #include "codec/sse.h"
 #include "codec/ws_frame.h"
@@ -112,7 +113,8 @@ static void close_conn(struct conn *conn, int code, slice reason) {
 
 static conn_result send_message(struct conn *conn, slice data, bool is_binary, slice event_name,
                                 uint64_t retry_ms) {
-  (void)is_binary; /* an event stream carries text: lines of UTF-8 (checked unless binary) */
+  /* An event stream carries text; conn_send has checked what is sent as such. */
+  if (is_binary && !utf8_is_valid(data)) return CONN_BAD_UTF8;
   sse_event event = {.data = data.len > 0 ? data : SLICE(""), .retry_ms = (uint32_t)retry_ms};
   if (event_name.len > 0) event.event = event_name;
   size_t len = sse_encoded_size(&event);

@@ -282,7 +282,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   bool has_left = run_turn(worker);
   if (worker->stage != WORKER_SERVING) leave(worker);
   for (; !has_left && worker->acknowledge_count > 0; worker->acknowledge_count--) {
-    gateway_acknowledge(worker->gateway);
+    gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
   }
   bool has_garbage = worker->hooks->step(worker, was_idle && !has_left);
   set_idle(worker,
@@ -512,7 +512,7 @@ void worker_post_advance(struct worker *worker) {
 static void on_collect(void *context) {
   struct worker *worker = context;
   worker->hooks->collect(worker);
-  gateway_acknowledge(worker->gateway);
+  gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
 }
 
 void worker_post_collect(struct worker *worker) {

@@ -83,7 +83,10 @@ static int bind_tcp(const struct sockaddr *address, socklen_t len, bool is_sibli
   int fd = open_socket(address->sa_family);
   if (fd < 0) return fd;
   set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
-  if (address->sa_family == AF_INET6) set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+  if (address->sa_family == AF_INET6) {
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)address;
+    set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, !IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr));
+  }
 #ifdef SO_REUSEPORT
   if (is_sibling) set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
 #endif
@@ -176,7 +179,10 @@ static int look_up_and_bind(const char *where, size_t count, unsigned user_timeo
   }
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
   struct addrinfo *info = NULL;
-  int failed = getaddrinfo(parsed.host[0] != '\0' ? parsed.host : NULL, parsed.port, &hints, &info);
+  /* All addresses: one IPv6 socket takes IPv4 too, where there is IPv6. */
+  const char *host = parsed.host;
+  if (host[0] == '\0') host = listener_has_ipv6() ? "::" : "0.0.0.0";
+  int failed = getaddrinfo(host, parsed.port, &hints, &info);
   if (failed != 0) {
     snprintf(error, error_bytes, "cannot listen on %s: %s", where, gai_strerror(failed));
     return UV_EAI_NONAME;

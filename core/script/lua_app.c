@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/mem.h"
 #include "pubsub/policy.h"
@@ -124,6 +125,11 @@ static int push_refusal(lua_State *L, const char *message) {
   return 2;
 }
 
+static bool is_directory(slice path) {
+  struct stat status;
+  return path.data != NULL && stat(path.data, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
 /* core.add_route(kind, methods, pattern, options [, directory]) */
 static int l_add_route(lua_State *L) {
   static const char *const kinds[] = {"http", "websocket", "sse", "static", NULL};
@@ -134,6 +140,11 @@ static int l_add_route(lua_State *L) {
   luaL_checktype(L, 4, LUA_TTABLE);
   slice directory = lua_isnoneornil(L, 5) ? slice_of(NULL, 0) : script_check_slice(L, 5);
 
+  if (kind == ROUTE_STATIC && !is_directory(directory)) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "there is no directory %s", directory.data);
+    return 2;
+  }
   const char *error = NULL;
   route_options options = read_options(L, 4, kind, script->worker->limits);
   struct route *route =

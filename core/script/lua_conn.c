@@ -287,6 +287,10 @@ static int l_subscribe(lua_State *L) {
   conn_subscribe_options options = {.from = HUB_FROM_NOW};
   if (!lua_isnil(L, 3) && !check_subscribe_options(L, script, 3, &options)) return 3;
   if (box->conn == NULL) return push_closed(L);
+  if (options.is_envelope && strcmp(box->transport, "websocket") != 0) {
+    return luaL_error(L,
+                      "option \"envelope\" is for WebSockets; events of a stream carry their id");
+  }
   subscribe_result *results = lua_newuserdata(L, count * sizeof *results);
 
   hub_position position;

@@ -41,6 +41,9 @@ int lua_json_decode(lua_State *L, slice text, int max_depth, lua_json_error *err
  * caller's, then holds a part of the text. */
 bool lua_json_encode(lua_State *L, int index, struct buf *out, lua_json_error *error);
 
+/* Marks the table at the top as an array, as json.array does. */
+void lua_json_mark_array(lua_State *L);
+
 /* Pushes the table `perigee.json`: decode (to `max_depth`), encode, array, null. */
 void lua_json_open(lua_State *L, int max_depth);
 

@@ -336,6 +336,7 @@ static int l_query_all(lua_State *L) {
   slice value;
   int found = 0;
   lua_newtable(L);
+  lua_json_mark_array(L);
   for (int i = 0; i < MAX_QUERY_PAIRS && url_next_pair(&rest, &name, &value); i++) {
     buf_clear(&script->scratch);
     if (!url_decode(name, true, &script->scratch)) continue;

@@ -1,4 +1,5 @@
 #include "script/lua_shared.h"
+#include "script/lua_json.h"
 
 #include <string.h>
 
@@ -144,6 +145,7 @@ static int l_keys(lua_State *L) {
   buf_clear(&script->scratch);
   size_t count = shared_keys(shared, prefix, (size_t)max, copy_key, &script->scratch);
   lua_createtable(L, (int)count, 0);
+  lua_json_mark_array(L);
   size_t at = 0;
   for (size_t i = 0; i < count; i++) {
     size_t len;

@@ -7,6 +7,7 @@
 #include "gateway/worker.h"
 #include "pubsub/hub.h"
 #include "script/lua_conn.h"
+#include "script/lua_json.h"
 #include "script/lua_task.h"
 
 static struct hub *hub_of(const struct script *script) {
@@ -159,6 +160,7 @@ static int l_history(lua_State *L) {
   if (result != HUB_OK) return push_refusal(L, result);
   /* From here only running out of memory raises, and that ends the process. */
   lua_newtable(L);
+  lua_json_mark_array(L);
   const struct message *message;
   for (size_t i = 0; i < options.limit && (message = cut_next(cut)) != NULL; i++) {
     push_publication(L, script, message);

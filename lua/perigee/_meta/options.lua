@@ -30,7 +30,7 @@ error("this file is for editors; it is not to be required")
 --- @field on_message? fun(conn: perigee.Connection, data: string, is_binary: boolean)
 --- @field max_message? integer bytes, 64 KiB by default; more: 1009
 --- @field idle_timeout? number seconds without a byte, 60 by default; 0: none
---- @field protocols? string[] subprotocols, the preferred first
+--- @field protocols? string[] subprotocols that are spoken; of those that a client offers its first counts
 --- @field rate? perigee.RateOptions none by default
 
 --- @class perigee.RateOptions
