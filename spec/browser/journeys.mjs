@@ -306,6 +306,12 @@ journeys.whiteboard = async (around) => {
   check(seen === (await pixels(bob)), "two viewers see different boards");
 
   await ann.page.keyboard.press("Enter");
+  await ann.sees("#confirm", "Clear it for everybody?");
+  await ann.page.keyboard.press("Escape");
+  await hasStrokes(ann, 3);
+  await ann.page.keyboard.press("Enter");
+  await ann.at("#confirm-yes").focus();
+  await ann.page.keyboard.press("Enter");
   for (const each of [ann, bob, late]) {
     await hasStrokes(each, 0);
     await each.isConnected();

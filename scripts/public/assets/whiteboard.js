@@ -33,7 +33,12 @@ function paint(stroke) {
   context.lineJoin = "round";
   context.beginPath();
   context.moveTo(...points[0]);
-  for (const point of points) context.lineTo(...point);
+  // Through the middles between the points, with the points as handles: no corners.
+  for (let i = 1; i < points.length - 1; i++) {
+    const [x, y] = points[i];
+    context.quadraticCurveTo(x, y, (x + points[i + 1][0]) / 2, (y + points[i + 1][1]) / 2);
+  }
+  context.lineTo(...points.at(-1));
   context.stroke();
 }
 
@@ -180,7 +185,22 @@ canvas.addEventListener("blur", () => {
   paintAll();
 });
 
-find("clear").addEventListener("click", () => connection.send({ type: "clear" }));
+// Nothing brings a cleared board back, so clearing is asked twice.
+function askToClear(isAsking) {
+  find("clear").hidden = isAsking;
+  find("confirm").hidden = !isAsking;
+  find(isAsking ? "confirm-no" : "clear").focus();
+}
+
+find("clear").addEventListener("click", () => askToClear(true));
+find("confirm-no").addEventListener("click", () => askToClear(false));
+find("confirm-yes").addEventListener("click", () => {
+  connection.send({ type: "clear" });
+  askToClear(false);
+});
+find("confirm").addEventListener("keydown", (event) => {
+  if (event.key === "Escape") askToClear(false);
+});
 find("go").addEventListener("submit", (event) => {
   event.preventDefault();
   location.search = new URLSearchParams({ board: find("board").value.trim() || "default" });
