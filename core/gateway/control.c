@@ -18,8 +18,8 @@ static void for_all(struct gateway *gateway, void (*post)(struct worker *worker)
   gateway_wait_for_acknowledgements(gateway);
 }
 
-/* Lets all workers come to rest: twice, so that each has polled in between, and what one published or
- * a client sent has reached the others. */
+/* Lets all workers come to rest: twice, so that each has polled in between, and what one published
+ * or a client sent has reached the others. */
 static void settle(struct gateway *gateway) {
   for_all(gateway, worker_post_advance);
   for_all(gateway, worker_post_advance);
