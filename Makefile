@@ -1,8 +1,8 @@
 # Perigee's build; `make help` lists the goals.
 #
-# run, test, asan, lint and format first install what this machine lacks, then call make again, so
-# that pkg-config is asked when it is there. The other goals install nothing and only say what is
-# missing.
+# run, test, asan, lint, format and the benchmarks first install what this machine lacks, then call
+# make again, so that pkg-config is asked when it is there. The other goals install nothing and only
+# say what is missing.
 
 VERSION := 0.1.0
 
@@ -22,6 +22,9 @@ WERROR ?= -Werror
 SPECS ?= spec
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
+# Of the benchmarks: how often, and how long each time.
+ROUNDS ?= 3
+SECONDS ?= 1
 
 # `make V=1` shows the whole commands.
 ifndef V
@@ -43,7 +46,8 @@ all: $(BUILD)/perigee
 
 # Goals for people ------------------------------------------------------------------------------
 
-setup_goals := help dependencies run test asan lint format clean
+bench_goals := bench bench-report bench-peers bench-instructions
+setup_goals := help dependencies run test asan lint format clean $(bench_goals)
 .PHONY: $(setup_goals)
 
 help:
@@ -52,6 +56,8 @@ help:
 	@echo 'make test           the same for the specs, and runs them; SPECS=spec/core for some'
 	@echo 'make asan           the specs under AddressSanitizer and UBSan'
 	@echo 'make lint           checks format and code, changes nothing; make format fixes the format'
+	@echo 'make bench          compares with the floor; ROUNDS=3 SECONDS=1. -report writes it down,'
+	@echo '                    -peers measures other servers, -instructions counts instructions'
 	@echo 'make install        PREFIX=/usr/local DESTDIR='
 	@echo 'make dependencies   installs what the build needs'
 	@echo 'make clean          removes build/ and what npm fetched'
@@ -79,6 +85,23 @@ lint:
 format:
 	@.ci/install lint
 	@$(MAKE) reformat
+
+bench:
+	@.ci/install build bench
+	@$(MAKE) measure COMMAND=run
+
+bench-report:
+	@.ci/install build bench
+	@$(MAKE) measure COMMAND=report
+
+bench-peers:
+	@.ci/install build bench peers
+	@$(MAKE) measure COMMAND=peers
+
+# RECORD=1 writes what it counts down, for later ones to be compared with.
+bench-instructions:
+	@.ci/install build bench
+	@$(MAKE) measure COMMAND=$(if $(RECORD),record,instructions)
 
 clean:
 	rm -rf $(BUILD) spec/browser/node_modules
@@ -196,6 +219,25 @@ check: $(stylua)
 
 reformat: $(stylua)
 	@$(lint_tools) .ci/format
+
+# Benchmarks ------------------------------------------------------------------------------------
+
+# They share nothing with the gateway, so that a mistake of both ends cannot hide.
+bench_compile = $(CC) -std=gnu11 -Ibench $(CFLAGS) $(warnings) $(WERROR)
+
+$(BUILD)/bench/loadgen: $(wildcard bench/loadgen/*.[ch])
+	@mkdir -p $(@D)
+	@echo '  CC      $@'
+	$(quiet)$(bench_compile) $(filter %.c,$^) -o $@
+
+$(BUILD)/bench/floor: bench/floor.c
+	@mkdir -p $(@D)
+	@echo '  CC      $@'
+	$(quiet)$(bench_compile) $< -o $@
+
+.PHONY: measure
+measure: $(BUILD)/perigee $(BUILD)/bench/loadgen $(BUILD)/bench/floor
+	@luajit bench/main.lua $(COMMAND) --build $(BUILD) --rounds $(ROUNDS) --seconds $(SECONDS)
 
 # Install ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,76 @@
+--- The benchmarks' command line, called by the Makefile at the project's root:
+---
+---     luajit bench/main.lua run|report|peers|instructions|record [--NAME VALUE]...
+---
+--- run: gateway and floor in turn, the table on standard output; report: the same, written into
+--- bench/README.md; peers: other servers beside the floor; instructions: counts them and compares
+--- with bench/instructions.txt; record: counts and writes that file.
+---
+--- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run).
+
+package.path = "./?.lua;" .. package.path
+
+local process = require("bench.process")
+local report = require("bench.report")
+local text_table = require("bench.text_table")
+
+local WARMUP_SECONDS = 0.3
+
+local function parse(arguments)
+  local opts = { build = "build", rounds = 3, seconds = 1, warmup = WARMUP_SECONDS }
+  for i = 2, #arguments, 2 do
+    local name, value = arguments[i]:match("^%-%-(%a+)$"), arguments[i + 1]
+    if not name or opts[name] == nil or not value then
+      error("unknown option " .. arguments[i], 0)
+    end
+    local is_number = type(opts[name]) == "number"
+    opts[name] = is_number and (tonumber(value) or error(value .. " is no number", 0)) or value
+  end
+  return arguments[1], opts
+end
+
+local commands = {}
+
+function commands.run(opts)
+  local results = require("bench.comparison").run(opts)
+  io.write("Messages per second of server CPU, one worker. ", report.machine(), "\n\n")
+  io.write(text_table.aligned(report.lines(results)))
+  return true, results
+end
+
+function commands.report(opts)
+  local _, results = commands.run(opts)
+  report.write(results, opts)
+  return true
+end
+
+function commands.peers(opts)
+  return require("bench.peers").run(opts)
+end
+
+function commands.instructions(opts)
+  return require("bench.instructions").check(opts)
+end
+
+function commands.record(opts)
+  return require("bench.instructions").record(opts)
+end
+
+local function main()
+  local name, opts = parse(arg)
+  local command = commands[name] or error("unknown command " .. tostring(name), 0)
+  return command(opts)
+end
+
+-- What is said with a position is a mistake of ours, and wants its traceback.
+local function explain(message)
+  local text = tostring(message)
+  return text:find("^[%w_./]+%.lua:%d+:") and debug.traceback(text) or text
+end
+
+local ok, result = xpcall(main, explain)
+process.stop_all()
+if not ok then
+  io.stderr:write("bench: ", result, "\n")
+end
+os.exit(ok and result and 0 or 1)
