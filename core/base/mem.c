@@ -11,6 +11,10 @@
  * Measured after a burst of large messages: 5.8 MB stay where the default keeps 99 MB. */
 enum { MMAP_THRESHOLD_BYTES = 256 * 1024 };
 
+/* Less than this at the end of a heap is kept by free: giving it back with each message and
+ * faulting it in again with the next would cost more than the message. mem_trim gives it back. */
+enum { KEPT_BYTES = 16 * 1024 * 1024 };
+
 /* Free memory that is worth a walk through the heap to give it back. */
 enum { TRIM_WORTH_BYTES = 4 * 1024 * 1024 };
 
@@ -48,7 +52,7 @@ char *mem_copy(slice bytes) {
 void mem_setup(void) {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES);
-  mallopt(M_TRIM_THRESHOLD, MMAP_THRESHOLD_BYTES);
+  mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 #endif
 }
 

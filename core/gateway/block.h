@@ -59,7 +59,7 @@ struct block_pool {
 enum { BLOCK_LANES = MESSAGE_ENCODINGS + 1, BLOCK_PRIVATE = MESSAGE_ENCODINGS };
 
 enum {
-  BLOCK_BYTES = 64 * 1024,        /* the standard size; one write takes about this much */
+  BLOCK_BYTES = 68 * 1024,        /* the standard size: a message of 64 KiB fits, frame and all */
   BLOCK_MESSAGE_BYTES = 4 * 1024, /* longer messages are not copied */
 };
 

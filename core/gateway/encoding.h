@@ -43,14 +43,17 @@ slice encoding_bytes(struct worker *worker, struct message *message, encoding_ki
 /* The mark of a publication. */
 block_mark encoding_mark(const struct message *message);
 
-/* What was copied into the lanes this turn; one per worker. */
+/* The message that was copied last into a lane this turn. */
+struct encoding_copy {
+  uint64_t release; /* 0: none */
+  struct block *block;
+  const char *data;
+  size_t len;
+};
+
+/* One per worker. */
 struct encoding_cache {
-  struct {
-    uint64_t release; /* of the message; 0: none */
-    struct block *block;
-    const char *data;
-    size_t len;
-  } lanes[MESSAGE_ENCODINGS];
+  struct encoding_copy lanes[MESSAGE_ENCODINGS];
 };
 
 #endif

@@ -16,8 +16,17 @@ enum { LINGER_BYTES = 1024 * 1024 };
 
 /* --- time --- */
 
+/* Each request has three deadlines; moving a timer for each would cost more than looking again when
+ * it fires too early, which it does once in a while. */
 static void set_timer(struct http_conn *http, uint64_t seconds) {
-  timer_start(&http->worker->timers, &http->timer, clock_now_ms() + seconds * 1000);
+  http->deadline_ms = clock_now_ms() + seconds * 1000;
+  if (!timer_is_started(&http->timer) || http->timer.due_ms > http->deadline_ms) {
+    timer_start(&http->worker->timers, &http->timer, http->deadline_ms);
+  }
+}
+
+static void stop_timer(struct http_conn *http) {
+  http->deadline_ms = UINT64_MAX;
 }
 
 void http_conn_start_body_timer(struct http_conn *http) {
@@ -39,6 +48,12 @@ void http_conn_await(struct http_conn *http) {
 
 static void on_timer(struct timer *timer) {
   struct http_conn *http = CONTAINER_OF(timer, struct http_conn, timer);
+  if (clock_now_ms() < http->deadline_ms) {
+    if (http->deadline_ms != UINT64_MAX) {
+      timer_start(&http->worker->timers, timer, http->deadline_ms);
+    }
+    return;
+  }
   if (http->state == HTTP_READING_HEAD || http->state == HTTP_READING_BODY) {
     http_conn_fail(
         http, 408,
@@ -96,7 +111,7 @@ void http_conn_sweep(struct worker *worker) {
 void http_conn_close(struct http_conn *http) {
   if (http->state == HTTP_CLOSING || http->state == HTTP_RETIRED) return;
   http->state = HTTP_CLOSING;
-  timer_stop(&http->worker->timers, &http->timer);
+  stop_timer(http);
   stream_close(http->stream, false);
 }
 
@@ -210,7 +225,7 @@ static void on_head(struct http_conn *http) {
   http->is_head = http->decoder.head.method == HTTP1_METHOD_HEAD;
   http_conn_start_body_timer(http);
   http_exchange_begin(http);
-  if (http->is_asking) timer_stop(&http->worker->timers, &http->timer);
+  if (http->is_asking) stop_timer(http);
 }
 
 static void on_body(struct http_conn *http, slice piece) {
@@ -218,7 +233,7 @@ static void on_body(struct http_conn *http, slice piece) {
 }
 
 static void on_request(struct http_conn *http) {
-  timer_stop(&http->worker->timers, &http->timer);
+  stop_timer(http);
   http->state = HTTP_ANSWERING;
   http_exchange_run(http);
 }

@@ -37,9 +37,10 @@ struct http_conn {
   struct address *address;
   struct http1_decoder decoder;
   struct outbox outbox;
-  struct buf pending; /* input that waits behind a handler */
-  struct list all;    /* in worker->https, later in worker->swept_https */
-  struct timer timer;
+  struct buf pending;    /* input that waits behind a handler */
+  struct list all;       /* in worker->https, later in worker->swept_https */
+  struct timer timer;    /* fires at deadline_ms or earlier: then it looks again */
+  uint64_t deadline_ms;  /* UINT64_MAX: none */
   struct conn *upgraded; /* what it became, until the bytes behind the handshake are fed to it */
   size_t lingered_bytes;
   http_state state;

@@ -243,7 +243,31 @@ static void blocked(struct outbox *outbox) {
   if (outbox->events->on_blocked != NULL) outbox->events->on_blocked(outbox);
 }
 
+/* What most flushes are: one slice of a block, taken whole. Returns whether it was that. */
+static bool flush_slice(struct outbox *outbox) {
+  outbox_item *item = item_at(outbox, 0);
+  uv_buf_t slice_to_write = {.base = (char *)(uintptr_t)item->data, .len = item->len};
+  int taken = stream_write(outbox->stream, &slice_to_write, 1);
+  if (taken != (int)item->len) {
+    /* The rest, or the error, is the general case's affair. */
+    if (taken > 0) consume(outbox, (size_t)taken);
+    return false;
+  }
+  outbox->bytes -= item->len;
+  block_release(item->block);
+  outbox->first = 0;
+  outbox->count = 0;
+  outbox->owned = 0;
+  return true;
+}
+
 bool outbox_flush(struct outbox *outbox) {
+  if (outbox->count == 1 && !outbox->is_blocked && outbox->stream != NULL &&
+      outbox->items[outbox->first].kind == OUTBOX_BLOCK &&
+      outbox->items[outbox->first].len <= WRITE_BYTES_MAX && flush_slice(outbox)) {
+    outbox->events->on_flushed(outbox);
+    return false;
+  }
   if (outbox->stream == NULL) {
     drop_from(outbox, 0);
     return false;

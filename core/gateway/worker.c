@@ -98,18 +98,6 @@ slice worker_date(struct worker *worker) {
 
 /* --- the lists of a turn --- */
 
-void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
-  if (outbox->is_dirty) return;
-  outbox->is_dirty = true;
-  outbox->next_dirty = NULL;
-  if (worker->dirty_last != NULL) {
-    worker->dirty_last->next_dirty = outbox;
-  } else {
-    worker->dirty = outbox;
-  }
-  worker->dirty_last = outbox;
-}
-
 static struct outbox *take_dirty(struct worker *worker) {
   struct outbox *outbox = worker->dirty;
   worker->dirty = outbox->next_dirty;

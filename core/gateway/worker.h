@@ -146,8 +146,19 @@ size_t worker_format_position(const struct worker *worker, const hub_position *p
 hub_start worker_parse_since(const struct worker *worker, slice since, hub_from from,
                              uint64_t from_count);
 
-/* Puts an outbox on the list of those that are flushed when the turn ends. */
-void worker_mark_dirty(struct worker *worker, struct outbox *outbox);
+/* Puts an outbox on the list of those that are flushed when the turn ends. Inline: once a delivery.
+ */
+static inline void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
+  if (outbox->is_dirty) return;
+  outbox->is_dirty = true;
+  outbox->next_dirty = NULL;
+  if (worker->dirty_last != NULL) {
+    worker->dirty_last->next_dirty = outbox;
+  } else {
+    worker->dirty = outbox;
+  }
+  worker->dirty_last = outbox;
+}
 /* Takes it off again: its stream is gone. */
 void worker_forget_dirty(struct worker *worker, struct outbox *outbox);
 /* Events wait for this connection's script: the turn tells them. Retains it until then. */
