@@ -78,7 +78,7 @@ static outbox_item *push(struct outbox *outbox) {
       memmove(outbox->items, item_at(outbox, 0), outbox->count * sizeof *outbox->items);
       outbox->first = 0;
     } else {
-      outbox->capacity = outbox->capacity > 0 ? outbox->capacity * 2 : 2;
+      outbox->capacity = outbox->capacity > 0 ? outbox->capacity * 2 : 1;
       outbox->items = mem_realloc(outbox->items, outbox->capacity * sizeof *outbox->items);
     }
   }

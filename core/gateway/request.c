@@ -8,15 +8,22 @@ typedef struct {
   slice value;
 } kept_header;
 
-/* What a request keeps for its connection's life when its head goes: one piece of memory. */
+/* What only requests under way have: it goes when a connection's request is trimmed. */
+struct arrived {
+  struct http1_head head;
+  struct buf decoded; /* host in lower case, since, parameter values */
+  struct buf body;
+};
+
+/* What a request keeps for its connection's life then: one piece of memory. */
 struct kept {
   size_t header_count;
   kept_header *headers;
   char bytes[];
 };
 
+/* Of `arrived` and `kept` exactly one is there; all slices point into it. */
 struct request {
-  struct http1_head head; /* while `kept` is NULL */
   const struct route *route;
   slice remote_address;
   slice method;
@@ -24,9 +31,8 @@ struct request {
   slice query;
   slice host;
   slice since;
+  struct arrived *arrived;
   struct kept *kept;
-  struct buf decoded; /* host in lower case, since, parameter values */
-  struct buf body;
   int session;
   uint32_t param_count;
   route_param params[]; /* names are the route's, values decoded */
@@ -34,15 +40,16 @@ struct request {
 
 /* Appends the decoded text and returns where it stands as an offset, since the buf may move. */
 static size_t decode(struct request *request, slice text, bool plus_is_space) {
-  size_t at = request->decoded.len;
+  size_t at = request->arrived->decoded.len;
   /* The path and query were checked before any script (SURFACE): this cannot fail. */
-  REQUIRE(url_decode(text, plus_is_space, &request->decoded));
+  REQUIRE(url_decode(text, plus_is_space, &request->arrived->decoded));
   return at;
 }
 
 static bool find_since(const struct request *request, slice *since, bool *is_query) {
   *is_query = false;
-  if (http1_head_find(&request->head, SLICE("last-event-id"), since) && since->len > 0) return true;
+  if (http1_head_find(&request->arrived->head, SLICE("last-event-id"), since) && since->len > 0)
+    return true;
   *is_query = true;
   slice rest = request->query, name, value;
   while (url_next_pair(&rest, &name, &value)) {
@@ -56,32 +63,33 @@ static bool find_since(const struct request *request, slice *since, bool *is_que
 
 static void decode_all(struct request *request, const route_match *match) {
   size_t at[ROUTE_PARAMS + 2];
-  slice host = http1_head_host(&request->head);
-  buf_append(&request->decoded, host);
+  slice host = http1_head_host(&request->arrived->head);
+  buf_append(&request->arrived->decoded, host);
   for (size_t i = 0; i < host.len; i++) {
-    request->decoded.data[i] = ascii_lower(request->decoded.data[i]);
+    request->arrived->decoded.data[i] = ascii_lower(request->arrived->decoded.data[i]);
   }
   for (size_t i = 0; i < match->param_count; i++) {
     at[i] = decode(request, match->params[i].value, false);
   }
-  at[match->param_count] = request->decoded.len;
+  at[match->param_count] = request->arrived->decoded.len;
   slice since;
   bool is_query;
   bool has_since = find_since(request, &since, &is_query);
-  size_t since_at = request->decoded.len;
+  size_t since_at = request->arrived->decoded.len;
   if (has_since && is_query) {
     decode(request, since, true);
   } else if (has_since) {
-    buf_append(&request->decoded, since);
+    buf_append(&request->arrived->decoded, since);
   }
   /* Only now does the buf stay where it is. */
-  const char *bytes = request->decoded.data;
+  const char *bytes = request->arrived->decoded.data;
   request->host = slice_of(bytes, host.len);
   for (size_t i = 0; i < match->param_count; i++) {
     request->params[i].name = match->params[i].name;
     request->params[i].value = slice_of(bytes + at[i], at[i + 1] - at[i]);
   }
-  if (has_since) request->since = slice_of(bytes + since_at, request->decoded.len - since_at);
+  if (has_since)
+    request->since = slice_of(bytes + since_at, request->arrived->decoded.len - since_at);
 }
 
 struct request *request_new(struct http1_head *head, const route_match *match,
@@ -91,38 +99,46 @@ struct request *request_new(struct http1_head *head, const route_match *match,
   *request = (struct request){.route = match->route,
                               .remote_address = remote_address,
                               .param_count = (uint32_t)match->param_count};
-  http1_head_move(&request->head, head);
-  buf_init(&request->decoded, 0);
-  buf_init(&request->body, 0);
-  request->method = http1_head_method_name(&request->head);
-  request->path = http1_head_path(&request->head);
-  request->query = http1_head_query(&request->head);
+  request->arrived = mem_alloc(sizeof *request->arrived);
+  http1_head_move(&request->arrived->head, head);
+  buf_init(&request->arrived->decoded, 0);
+  buf_init(&request->arrived->body, 0);
+  request->method = http1_head_method_name(&request->arrived->head);
+  request->path = http1_head_path(&request->arrived->head);
+  request->query = http1_head_query(&request->arrived->head);
   decode_all(request, match);
   return request;
 }
 
+static void free_arrived(struct request *request) {
+  if (request->arrived == NULL) return;
+  http1_head_deinit(&request->arrived->head);
+  buf_deinit(&request->arrived->decoded);
+  buf_deinit(&request->arrived->body);
+  mem_free(request->arrived);
+  request->arrived = NULL;
+}
+
 void request_free(struct request *request) {
-  if (request->kept == NULL) http1_head_deinit(&request->head);
+  free_arrived(request);
   mem_free(request->kept);
-  buf_deinit(&request->decoded);
-  buf_deinit(&request->body);
   mem_free(request);
 }
 
 void request_free_into(struct request *request, struct http1_head *head) {
-  if (request->kept == NULL) {
+  if (request->arrived != NULL) {
     http1_head_deinit(head);
-    http1_head_move(head, &request->head);
+    http1_head_move(head, &request->arrived->head);
   }
   request_free(request);
 }
 
 struct buf *request_body_buf(struct request *request) {
-  return &request->body;
+  return &request->arrived->body;
 }
 
 const struct http1_head *request_head(const struct request *request) {
-  return request->kept == NULL ? &request->head : NULL;
+  return request->arrived != NULL ? &request->arrived->head : NULL;
 }
 
 slice request_method(const struct request *request) {
@@ -142,7 +158,7 @@ slice request_host(const struct request *request) {
 }
 
 slice request_body(const struct request *request) {
-  return buf_peek(&request->body);
+  return request->arrived != NULL ? buf_peek(&request->arrived->body) : SLICE("");
 }
 
 slice request_remote_address(const struct request *request) {
@@ -166,7 +182,8 @@ bool request_param(const struct request *request, size_t index, slice *name, sli
 
 bool request_next_header(const struct request *request, size_t *cursor, slice *name, slice *value) {
   size_t index = (*cursor)++;
-  if (request->kept == NULL) return http1_head_field(&request->head, index, name, value);
+  if (request->arrived != NULL)
+    return http1_head_field(&request->arrived->head, index, name, value);
   if (index >= request->kept->header_count) return false;
   *name = request->kept->headers[index].name;
   *value = request->kept->headers[index].value;
@@ -194,7 +211,7 @@ size_t request_header(const struct request *request, slice name, struct buf *out
 }
 
 bool request_has_headers(const struct request *request) {
-  return request->kept == NULL;
+  return request->arrived != NULL;
 }
 
 static bool is_kept(const struct request *request, slice name) {
@@ -212,8 +229,10 @@ static slice keep(char **place, slice text) {
 }
 
 void request_trim(struct request *request) {
-  if (request->kept != NULL) return;
-  size_t bytes = request->method.len + request->path.len + request->query.len;
+  if (request->arrived == NULL) return;
+  size_t bytes = request->method.len + request->path.len + request->query.len + request->host.len +
+                 request->since.len;
+  for (size_t i = 0; i < request->param_count; i++) bytes += request->params[i].value.len;
   size_t count = 0, cursor = 0;
   slice name, value;
   while (request_next_header(request, &cursor, &name, &value)) {
@@ -229,6 +248,11 @@ void request_trim(struct request *request) {
   request->method = keep(&place, request->method);
   request->path = keep(&place, request->path);
   request->query = keep(&place, request->query);
+  request->host = keep(&place, request->host);
+  if (request->since.data != NULL) request->since = keep(&place, request->since);
+  for (size_t i = 0; i < request->param_count; i++) {
+    request->params[i].value = keep(&place, request->params[i].value);
+  }
   kept_header *header = kept->headers;
   for (cursor = 0; request_next_header(request, &cursor, &name, &value);) {
     if (!is_kept(request, name)) continue;
@@ -236,8 +260,7 @@ void request_trim(struct request *request) {
     header->value = keep(&place, value);
     header++;
   }
-  http1_head_deinit(&request->head);
-  buf_deinit(&request->body);
+  free_arrived(request);
   request->kept = kept;
 }
 
