@@ -463,7 +463,6 @@ void conn_opened(struct conn *conn) {
   }
   if (conn->request != NULL) request_trim(conn->request);
   if (conn_is_open(conn) && conn->ops->send_position != NULL && !conn->has_begun) {
-    worker_drain(conn->worker);
     topics_refresh(&conn->worker->topics);
     conn->has_begun = true;
     conn->ops->send_position(conn, &conn->worker->topics.position);

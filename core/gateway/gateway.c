@@ -15,6 +15,7 @@
 #include "gateway/control.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/supervise.h"
+#include "pubsub/log_memory.h"
 
 enum {
   SWEEP_EVERY_MS = 1000,
@@ -43,6 +44,21 @@ uint64_t gateway_started_ms(const struct gateway *gateway) {
 
 uint64_t gateway_next_id(struct gateway *gateway) {
   return atomic_fetch_add_explicit(&gateway->next_id, 1, memory_order_relaxed);
+}
+
+size_t gateway_format_conn_id(const struct gateway *gateway, uint64_t id,
+                              char out[GATEWAY_CONN_ID_BYTES]) {
+  char digits[13];
+  size_t count = 0;
+  do {
+    digits[count++] = "0123456789abcdefghijklmnopqrstuvwxyz"[id % 36];
+    id /= 36;
+  } while (id > 0);
+  memcpy(out, hub_epoch(gateway->hub), LOG_EPOCH_CHARS);
+  size_t len = LOG_EPOCH_CHARS;
+  while (count > 0) out[len++] = digits[--count];
+  out[len] = '\0';
+  return len;
 }
 
 struct address *gateway_enter(struct gateway *gateway, slice address, bool *is_welcome) {

@@ -29,6 +29,11 @@ uint64_t gateway_started_ms(const struct gateway *gateway);
 slice gateway_secret(struct gateway *gateway, slice name, bool *is_made);
 /* A number unique in the process: connection ids. Never 0. */
 uint64_t gateway_next_id(struct gateway *gateway);
+/* Such an id as scripts and logs show it: the memory log's epoch, then the number to the base 36.
+ * Returns the length without the NUL. */
+enum { GATEWAY_CONN_ID_BYTES = 6 + 13 + 1 };
+size_t gateway_format_conn_id(const struct gateway *gateway, uint64_t id,
+                              char out[GATEWAY_CONN_ID_BYTES]);
 
 /* --- for transports: connections are counted, in all and by remote address --- */
 

@@ -177,7 +177,7 @@ static void on_flushed(struct outbox *outbox) {
     if (http->state == HTTP_WAITING) wait_for_request(http);
     return;
   }
-  if (http->has_ended || http->is_cut) {
+  if (http->has_ended) {
     http_conn_close(http);
   } else {
     linger(http);

@@ -53,7 +53,6 @@ struct http_conn {
   bool is_feeding;   /* decode is on the stack */
   bool is_paused;    /* too much is pending: reading is stopped */
   bool is_last;      /* no request after this one */
-  bool is_cut;       /* an answer could not be completed: no linger */
   bool has_ended;    /* the peer sends no more */
   bool has_answered; /* at least one request */
 };

@@ -125,14 +125,6 @@ void request_free(struct request *request) {
   mem_free(request);
 }
 
-void request_free_into(struct request *request, struct http1_head *head) {
-  if (request->arrived != NULL) {
-    http1_head_deinit(head);
-    http1_head_move(head, &request->arrived->head);
-  }
-  request_free(request);
-}
-
 struct buf *request_body_buf(struct request *request) {
   return &request->arrived->body;
 }

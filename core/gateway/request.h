@@ -19,8 +19,6 @@ struct request;
  * live as long as the request. */
 struct request *request_new(struct http1_head *head, const route_match *match,
                             slice remote_address);
-/* Hands the head's memory back for the next request, if it is still there. */
-void request_free_into(struct request *request, struct http1_head *head);
 void request_free(struct request *request);
 
 /* Where the transport collects the body. */

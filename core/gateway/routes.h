@@ -42,8 +42,7 @@ typedef enum { EXCESS_CLOSE, EXCESS_DROP, EXCESS_WAIT } rate_excess;
 /* SURFACE.md has the meaning. Durations are milliseconds here; 0 means none where that is
  * possible. The lists' strings are NUL-terminated and owned by the route. */
 typedef struct {
-  char **origins; /* allowed Origins; the list ends with NULL */
-  bool has_origins;
+  char **origins;  /* allowed Origins; the list ends with NULL */
   bool any_origin; /* "*" */
   char **protocols;
   char **keep_headers; /* lower case */

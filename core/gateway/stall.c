@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/gateway_internal.h"
-#include "pubsub/log_memory.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -22,7 +21,6 @@ enum {
   LOOK_MOST_MS = 1000,
   LOOKS_A_TIMEOUT = 4,
   MISSED_LOOKS = 2, /* after so many without a beat, new connections go elsewhere */
-  CONN_ID_BYTES = LOG_EPOCH_CHARS + 13 + 1,
 };
 
 /* --- labels --- */
@@ -220,23 +218,12 @@ void stall_begin(struct gateway *gateway) {
   for (size_t i = 0; i < gateway->worker_count; i++) see(gateway, i, now_ns);
 }
 
-/* As conn.id shows it: the log's epoch, then the number to the base 36. */
-static void format_conn_id(const struct gateway *gateway, uint64_t id, char out[CONN_ID_BYTES]) {
-  char digits[13];
-  size_t count = 0;
-  for (; id > 0; id /= 36) digits[count++] = "0123456789abcdefghijklmnopqrstuvwxyz"[id % 36];
-  memcpy(out, hub_epoch(gateway->hub), LOG_EPOCH_CHARS);
-  size_t len = LOG_EPOCH_CHARS;
-  while (count > 0) out[len++] = digits[--count];
-  out[len] = '\0';
-}
-
 static void log_stuck(const struct gateway *gateway, size_t index, uint64_t silent_ns) {
   struct activity *activity = &gateway->workers[index].activity;
   const char *label = atomic_load_explicit(&activity->label, memory_order_acquire);
   uint64_t id = atomic_load_explicit(&activity->conn_id, memory_order_relaxed);
-  char text[CONN_ID_BYTES] = "";
-  if (id != 0) format_conn_id(gateway, id, text);
+  char text[GATEWAY_CONN_ID_BYTES] = "";
+  if (id != 0) gateway_format_conn_id(gateway, id, text);
   log_warn("worker %zu has been stuck for %.1f s %s%s%s%s", index + 1, (double)silent_ns / 1e9,
            label != NULL ? "in " : "outside of handlers", label != NULL ? label : "",
            id != 0 ? ", connection " : "", text);

@@ -181,13 +181,6 @@ void hub_set_policies(struct hub *hub, struct policies *policies) {
   policies_free(old);
 }
 
-topic_policy hub_find_policy(struct hub *hub, slice topic) {
-  hub_lock(hub);
-  topic_policy policy = policies_find(hub->policies, topic);
-  hub_unlock(hub);
-  return policy;
-}
-
 /* --- workers --- */
 
 void hub_attach(struct hub *hub, size_t worker, void (*wake)(void *context), void *context) {

@@ -58,7 +58,6 @@ slice hub_topic_name(const struct hub_topic *topic);
 /* Takes ownership of `policies` and applies them to living topics too (what no longer fits is
  * trimmed). NULL: none. */
 void hub_set_policies(struct hub *hub, struct policies *policies);
-topic_policy hub_find_policy(struct hub *hub, slice topic);
 
 /* A worker comes: from now on tasks and wanted publications are pushed into its inbox. `wake` is
  * called under the lock by other threads and must only signal. */

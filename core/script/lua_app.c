@@ -65,7 +65,6 @@ static void read_rate(lua_State *L, int table, route_options *options) {
 
 static void read_origins(lua_State *L, int table, route_options *options) {
   options->origins = read_strings(L, table, "origins");
-  options->has_origins = options->origins != NULL;
   for (char **origin = options->origins; origin != NULL && *origin != NULL; origin++) {
     if (strcmp(*origin, "*") == 0) options->any_origin = true;
   }

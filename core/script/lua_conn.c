@@ -26,20 +26,6 @@ enum { VALUE_SESSION = 1, VALUE_REQUEST = 2 };
 
 /* --- ids --- */
 
-size_t lua_conn_format_id(const struct script *script, uint64_t id, char out[LUA_CONN_ID_BYTES]) {
-  char digits[13];
-  size_t count = 0;
-  do {
-    digits[count++] = "0123456789abcdefghijklmnopqrstuvwxyz"[id % 36];
-    id /= 36;
-  } while (id > 0);
-  memcpy(out, hub_epoch(gateway_hub(script->worker->gateway)), LOG_EPOCH_CHARS);
-  size_t len = LOG_EPOCH_CHARS;
-  while (count > 0) out[len++] = digits[--count];
-  out[len] = '\0';
-  return len;
-}
-
 static uint64_t parse_id(const struct script *script, slice text) {
   slice epoch = slice_of(hub_epoch(gateway_hub(script->worker->gateway)), LOG_EPOCH_CHARS);
   if (!slice_has_prefix(text, epoch)) return 0;
@@ -384,8 +370,8 @@ static int on_index(lua_State *L) {
   struct conn_box *box = lua_touserdata(L, 1);
   const char *key = lua_tostring(L, 2);
   if (strcmp(key, "id") == 0) {
-    char id[LUA_CONN_ID_BYTES];
-    lua_pushlstring(L, id, lua_conn_format_id(script_of(L), box->id, id));
+    char id[GATEWAY_CONN_ID_BYTES];
+    lua_pushlstring(L, id, gateway_format_conn_id(script_of(L)->worker->gateway, box->id, id));
   } else if (strcmp(key, "session") == 0) {
     push_session(L, script_of(L), box, 1);
   } else if (strcmp(key, "request") == 0) {
@@ -411,8 +397,8 @@ static int on_newindex(lua_State *L) {
 
 static int on_tostring(lua_State *L) {
   struct conn_box *box = lua_touserdata(L, 1);
-  char id[LUA_CONN_ID_BYTES];
-  lua_conn_format_id(script_of(L), box->id, id);
+  char id[GATEWAY_CONN_ID_BYTES];
+  gateway_format_conn_id(script_of(L)->worker->gateway, box->id, id);
   lua_pushfstring(L, "connection %s", id);
   return 1;
 }

@@ -14,10 +14,6 @@
 
 struct conn;
 
-/* A connection's id as text: the hub's epoch, then the number in base 36; with the NUL. */
-enum { LUA_CONN_ID_BYTES = 6 + 13 + 1 };
-size_t lua_conn_format_id(const struct script *script, uint64_t id, char out[LUA_CONN_ID_BYTES]);
-
 void lua_conn_setup(struct script *script);
 /* Pushes the connection's box. */
 void lua_conn_push(lua_State *L, struct script *script, struct conn *conn);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "gateway/conn.h"
+#include "gateway/gateway.h"
 #include "gateway/routes.h"
 #include "script/lua_conn.h"
 #include "script/lua_json.h"
@@ -119,8 +120,8 @@ static void write_message(struct script *script, log_level level) {
     buf_append_format(out, " route=%s", task->route->pattern);
   }
   if (task != NULL && task->conn != NULL) {
-    char id[LUA_CONN_ID_BYTES];
-    lua_conn_format_id(script, task->conn->subscriber.id, id);
+    char id[GATEWAY_CONN_ID_BYTES];
+    gateway_format_conn_id(script->worker->gateway, task->conn->subscriber.id, id);
     buf_append_format(out, " conn=%s", id);
   }
   /* A newline of a script's is data, not a continuation: it must not begin a line. */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/exchange.h"
+#include "gateway/gateway.h"
 #include "gateway/routes.h"
 #include "script/lua_conn.h"
 
@@ -99,8 +100,9 @@ void tasks_deinit(struct script *script) {
 
 void task_log_error(const struct task *task, lua_State *L, const char *message) {
   struct script *script = task->script;
-  char id[LUA_CONN_ID_BYTES] = "";
-  if (task->conn != NULL) lua_conn_format_id(script, task->conn->subscriber.id, id);
+  char id[GATEWAY_CONN_ID_BYTES] = "";
+  if (task->conn != NULL)
+    gateway_format_conn_id(script->worker->gateway, task->conn->subscriber.id, id);
   luaL_traceback(script->L, L, NULL, 0);
   buf_clear(&script->message);
   buf_append_format(&script->message, "error in %s", task->event);
