@@ -146,6 +146,14 @@ static bool take_header(struct ws_decoder *decoder, ws_event *event, slice in, s
   return begin_frame(decoder, event, &header);
 }
 
+/* The text of a whole message ends where it must, and is UTF-8; else `event` says so. */
+static bool judge_text(struct ws_decoder *decoder, ws_event *event, utf8_state state) {
+  if (__builtin_expect(state == UTF8_BOUNDARY, 1)) return true;
+  fail(decoder, event, WS_CLOSE_INVALID_DATA,
+       state == UTF8_INVALID ? "the text is not UTF-8" : "the text ends within a character");
+  return false;
+}
+
 static void hold_message(struct ws_decoder *decoder, slice piece) {
   if (piece.len == 0) return;
   /* The limit was checked when the header came. */
@@ -154,9 +162,7 @@ static void hold_message(struct ws_decoder *decoder, slice piece) {
 
 static bool finish_message(struct ws_decoder *decoder, ws_event *event, slice last_piece) {
   bool is_text = decoder->message_opcode == WS_OPCODE_TEXT;
-  if (is_text && decoder->utf8 != UTF8_BOUNDARY) {
-    return fail(decoder, event, WS_CLOSE_INVALID_DATA, "the text ends within a character");
-  }
+  if (is_text && !judge_text(decoder, event, decoder->utf8)) return true;
   slice whole = last_piece;
   if (ws_decoder_buffered(decoder) > 0) {
     hold_message(decoder, last_piece);
@@ -170,9 +176,7 @@ static bool finish_message(struct ws_decoder *decoder, ws_event *event, slice la
 static bool take_message_piece(struct ws_decoder *decoder, ws_event *event, slice piece) {
   if (decoder->message_opcode == WS_OPCODE_TEXT) {
     decoder->utf8 = utf8_check(decoder->utf8, piece);
-    if (decoder->utf8 == UTF8_INVALID) {
-      return fail(decoder, event, WS_CLOSE_INVALID_DATA, "the text is not UTF-8");
-    }
+    if (decoder->utf8 == UTF8_INVALID) return !judge_text(decoder, event, decoder->utf8);
   }
   if (!decoder->is_in_frame && decoder->is_final) return finish_message(decoder, event, piece);
   hold_message(decoder, piece);
@@ -230,25 +234,60 @@ static bool take_payload(struct ws_decoder *decoder, ws_event *event, char *data
                                                      : take_message_piece(decoder, event, piece);
 }
 
-ws_event ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, size_t *consumed) {
-  ws_event event = {.kind = WS_EVENT_NONE};
+/* Nothing is held and no frame or message is under way. */
+static bool is_between_messages(const struct ws_decoder *decoder) {
+  return decoder->partial == NULL && !decoder->is_in_frame && decoder->header_len == 0 &&
+         decoder->message_opcode == 0 && !decoder->is_over;
+}
+
+/* What most messages are: one masked frame of less than 64 KiB that lies whole in the input.
+ * Returns the bytes it took, or 0 without having touched anything: then the general way decides. */
+static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
+  enum { SHORT_HEADER = 6, HEADER = 8 }; /* the mask included */
+  if (len < SHORT_HEADER || !is_between_messages(decoder)) return 0;
+  uint8_t first = (uint8_t)data[0], second = (uint8_t)data[1];
+  bool is_text = first == (0x80 | WS_OPCODE_TEXT);
+  if ((!is_text && first != (0x80 | WS_OPCODE_BINARY)) || second < 0x80 || second > 0xFE) return 0;
+  size_t header = SHORT_HEADER, payload = second & 0x7F;
+  if (payload == 126) {
+    if (len < HEADER) return 0;
+    header = HEADER;
+    payload = (size_t)(uint8_t)data[2] << 8 | (uint8_t)data[3];
+    if (payload < 126) return 0;
+  }
+  if (payload > len - header || payload > decoder->max_message_bytes) return 0;
+  data += header;
+  ws_frame_unmask(data, payload, (const uint8_t *)data - 4, 0);
+  slice whole = slice_of(data, payload);
+  if (!is_text || judge_text(decoder, event, utf8_check(UTF8_BOUNDARY, whole))) {
+    deliver(event, is_text ? WS_EVENT_TEXT : WS_EVENT_BINARY, whole);
+  }
+  return header + payload;
+}
+
+static size_t take_pieces(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
   release_delivered(decoder);
   bool has_event = false;
   size_t at = 0;
   while (at < len && !has_event && !decoder->is_over) {
     if (!decoder->is_in_frame) {
       size_t used = 0;
-      has_event = take_header(decoder, &event, slice_of(data + at, len - at), &used);
+      has_event = take_header(decoder, event, slice_of(data + at, len - at), &used);
       at += used;
     }
     if (!has_event && decoder->is_in_frame) {
       size_t piece = len - at;
       if (piece > decoder->frame_remaining) piece = (size_t)decoder->frame_remaining;
-      has_event = take_payload(decoder, &event, data + at, piece);
+      has_event = take_payload(decoder, event, data + at, piece);
       at += piece;
     }
   }
-  bool is_rest_void = event.kind == WS_EVENT_NONE || event.kind == WS_EVENT_ERROR;
-  *consumed = is_rest_void ? len : at;
-  return event;
+  return at;
+}
+
+size_t ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, ws_event *event) {
+  event->kind = WS_EVENT_NONE;
+  size_t taken = take_whole(decoder, event, data, len);
+  if (taken == 0) taken = take_pieces(decoder, event, data, len);
+  return event->kind == WS_EVENT_NONE || event->kind == WS_EVENT_ERROR ? len : taken;
 }

@@ -28,8 +28,8 @@ typedef enum {
 typedef struct {
   ws_event_kind kind;
   uint16_t code; /* CLOSE: the peer's code, or 1005 if it gave none. ERROR: 1002, 1007 or 1009 */
-  slice data;    /* the payload, for CLOSE the reason; valid until the next call */
-  const char *error; /* ERROR: what was wrong, a literal for the log; else NULL */
+  slice data;    /* but for ERROR: the payload, for CLOSE the reason; valid until the next call */
+  const char *error; /* ERROR: what was wrong, a literal for the log */
 } ws_event;
 
 /* Memory does not bound the number of fragments, since they are joined as they arrive and empty
@@ -66,13 +66,20 @@ void ws_decoder_init(struct ws_decoder *decoder, uint64_t max_message_bytes,
                      uint32_t max_fragments);
 void ws_decoder_deinit(struct ws_decoder *decoder);
 
-/* Takes the next event from data[0..len), which it unmasks in place, and sets `*consumed` to the
- * bytes it took: all of them for WS_EVENT_NONE and after WS_EVENT_ERROR.
+/* Takes the next event from data[0..len), which it unmasks in place, and returns the bytes it took:
+ * all of them for WS_EVENT_NONE and after WS_EVENT_ERROR. Of `event` only what its kind has is
+ * written.
  *
- * Call it with what is left until it gives WS_EVENT_NONE, also when nothing is left: only then is
- * the memory of a delivered message given back. A message that lies whole in the input is given as
- * a slice of it. After WS_EVENT_CLOSE or WS_EVENT_ERROR the rest is discarded. */
-ws_event ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, size_t *consumed);
+ * Call it with what is left until it gives WS_EVENT_NONE; when nothing is left, only as long as
+ * ws_decoder_is_holding: that gives the memory of a delivered message back. A message that lies
+ * whole in the input is given as a slice of it. After WS_EVENT_CLOSE or WS_EVENT_ERROR the rest is
+ * discarded. */
+size_t ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, ws_event *event);
+
+/* Whether the last event lies in memory that the next call gives back. */
+static inline bool ws_decoder_is_holding(const struct ws_decoder *decoder) {
+  return decoder->is_delivered;
+}
 
 /* Bytes held of the message under way; 0 between messages. */
 size_t ws_decoder_buffered(const struct ws_decoder *decoder);

@@ -224,12 +224,13 @@ void ws_conn_feed(struct conn *conn, char *data, size_t len) {
       keep_unread(ws, slice_of(data, len));
       break;
     }
-    size_t consumed;
-    ws_event event = ws_decoder_next(&ws->decoder, data, len, &consumed);
+    ws_event event;
+    size_t taken = ws_decoder_next(&ws->decoder, data, len, &event);
     if (event.kind == WS_EVENT_NONE) break;
     on_event(ws, &event);
-    data += consumed;
-    len -= consumed;
+    data += taken;
+    len -= taken;
+    if (len == 0 && !ws_decoder_is_holding(&ws->decoder)) break;
   }
   conn_release(conn);
 }

@@ -14,7 +14,7 @@ support.cdef([[
   void ws_decoder_init(struct ws_decoder *decoder, uint64_t max_message_bytes,
                        uint32_t max_fragments);
   void ws_decoder_deinit(struct ws_decoder *decoder);
-  ws_event ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, size_t *consumed);
+  size_t ws_decoder_next(struct ws_decoder *decoder, char *data, size_t len, ws_event *event);
   size_t ws_decoder_buffered(const struct ws_decoder *decoder);
 ]])
 
@@ -96,14 +96,21 @@ local function describe_event(event)
   return name .. " " .. (support.string(event.data) or "")
 end
 
+--- The next event, and the bytes it took.
+local function next_event(decoder, memory, len)
+  local event = ffi.new("ws_event")
+  local taken = tonumber(lib.ws_decoder_next(decoder, memory, len, event))
+  return event, taken
+end
+
 --- Feeds one read and appends what came of it to `events`, as strings.
 local function feed(decoder, bytes, events)
   events = events or {}
   local memory, len = support.exact(bytes)
-  local consumed, at = ffi.new("size_t[1]"), 0
+  local at = 0
   while true do
-    local event = lib.ws_decoder_next(decoder, memory + at, len - at, consumed)
-    at = at + tonumber(consumed[0])
+    local event, taken = next_event(decoder, memory + at, len - at)
+    at = at + taken
     assert(at <= len, "more consumed than there was")
     if event.kind == NONE then
       assert.equal(len, at)
@@ -155,24 +162,22 @@ describe("ws_decoder", function()
   it("gives one event at a time and leaves the rest", function()
     local decoder = new_decoder()
     local memory, len = support.exact(text("one") .. text("two"))
-    local consumed = ffi.new("size_t[1]")
-    local event = lib.ws_decoder_next(decoder, memory, len, consumed)
+    local event, taken = next_event(decoder, memory, len)
     assert.equal("text one", describe_event(event))
-    assert.equal(9, tonumber(consumed[0]))
-    event = lib.ws_decoder_next(decoder, memory + 9, len - 9, consumed)
+    assert.equal(9, taken)
+    event = next_event(decoder, memory + 9, len - 9)
     assert.equal("text two", describe_event(event))
   end)
 
   it("allocates nothing for what lies whole in the input, and gives a slice of it", function()
     local decoder = new_decoder()
     local memory, len = support.exact(text(("x"):rep(1000)))
-    local consumed = ffi.new("size_t[1]")
-    local event = lib.ws_decoder_next(decoder, memory, len, consumed)
+    local event = next_event(decoder, memory, len)
     assert.is_true(event.data.data == memory + 8)
     assert.is_true(decoder.partial == nil)
     -- A last fragment behind empty ones is as good as a whole message.
     memory, len = support.exact(fragments(1, { "", "", "payload" }))
-    event = lib.ws_decoder_next(decoder, memory, len, consumed)
+    event = next_event(decoder, memory, len)
     assert.is_true(event.data.data == memory + 18)
     assert.is_true(decoder.partial == nil)
   end)
@@ -220,14 +225,13 @@ describe("ws_decoder", function()
     local decoder = new_decoder(16 * 1024 * 1024)
     local payload = ("0123456789abcdef"):rep(1024 * 1024)
     local bytes = frame(FINAL + 2, payload, { mask = "\0\0\0\0" })
-    local consumed = ffi.new("size_t[1]")
     local event
     for piece in support.pieces(bytes, 65536) do
-      event = lib.ws_decoder_next(decoder, (support.exact(piece)), #piece, consumed)
+      event = next_event(decoder, (support.exact(piece)), #piece)
     end
     assert.equal("binary " .. payload, describe_event(event))
     assert.is_true(decoder.partial ~= nil)
-    assert.equal(NONE, lib.ws_decoder_next(decoder, nil, 0, consumed).kind)
+    assert.equal(NONE, next_event(decoder, nil, 0).kind)
     assert.is_true(decoder.partial == nil)
   end)
 
