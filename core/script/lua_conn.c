@@ -361,14 +361,11 @@ static int l_buffered(lua_State *L) {
   return 1;
 }
 
-/* Upvalues: script, metatable, methods. Only reachable by way of the metatable, which scripts
- * cannot get at. */
-static int on_index(lua_State *L) {
-  lua_pushvalue(L, 2);
-  lua_rawget(L, lua_upvalueindex(3));
-  if (!lua_isnil(L, -1) || lua_type(L, 2) != LUA_TSTRING) return 1;
+/* What a connection has beside its methods; nil for any other key. Called by the metatable's
+ * __index (lua/perigee/connection.lua), which scripts cannot get at. */
+static int l_field(lua_State *L) {
   struct conn_box *box = lua_touserdata(L, 1);
-  const char *key = lua_tostring(L, 2);
+  const char *key = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
   if (strcmp(key, "id") == 0) {
     char id[GATEWAY_CONN_ID_BYTES];
     lua_pushlstring(L, id, gateway_format_conn_id(script_of(L)->worker->gateway, box->id, id));
@@ -378,8 +375,22 @@ static int on_index(lua_State *L) {
     push_request(L, script_of(L), box, 1);
   } else if (strcmp(key, "transport") == 0) {
     lua_pushstring(L, box->transport);
+  } else {
+    lua_pushnil(L);
   }
   return 1;
+}
+
+/* conn:send of text as compiled Lua calls it: no lua_State, so it is as cheap as a call in C. The
+ * caller has made sure that `box` is one. */
+static int send_text(void *box, const char *data, size_t len) {
+  struct conn *conn = ((struct conn_box *)box)->conn;
+  if (conn == NULL) return CONN_CLOSED;
+  return conn_send(conn, slice_of(data, len), false, SLICE(""), 0);
+}
+
+static int l_failure(lua_State *L) {
+  return push_result(L, (conn_result)lua_tointeger(L, 1));
 }
 
 static int on_newindex(lua_State *L) {
@@ -420,9 +431,27 @@ static const luaL_Reg metamethods[] = {
     {NULL, NULL},
 };
 
+/* What lua/perigee/connection.lua is made of; not for scripts. */
+static const luaL_Reg core_functions[] = {
+    {"field", l_field},
+    {"failure", l_failure},
+    {NULL, NULL},
+};
+
 void lua_conn_setup(struct script *script) {
-  script->conn_metatable = script_new_metatable(script, "connection", connection_methods, on_index);
-  ref_push(script->L, script->conn_metatable);
+  lua_State *L = script->L;
+  script->conn_metatable = script_new_metatable(script, "connection", connection_methods, NULL);
+  ref_push(L, script->conn_metatable);
   script_register(script, metamethods);
-  lua_pop(script->L, 1);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "perigee.connection");
+  lua_call(L, 1, 1);
+  lua_getfield(L, -2, "__index");
+  lua_newtable(L);
+  script_register(script, core_functions);
+  lua_pushlightuserdata(L, (void *)(uintptr_t)send_text);
+  lua_setfield(L, -2, "send_text");
+  lua_call(L, 2, 1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
 }

@@ -165,6 +165,18 @@ static void run_module(lua_State *L, const char *name, bool is_embedded) {
   }
 }
 
+void sandbox_push_ffi(lua_State *L) {
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  lua_getfield(L, -1, "ffi");
+  if (lua_isnil(L, -1)) { /* opening it puts it there */
+    lua_pop(L, 1);
+    lua_pushcfunction(L, luaopen_ffi);
+    lua_pushliteral(L, "ffi");
+    lua_call(L, 1, 1);
+  }
+  lua_remove(L, -2);
+}
+
 /* The standard library's own modules: those that the script has anyway, by their names, and what
  * LuaJIT keeps for require alone. Pushes the module, or returns false. */
 static bool push_standard(lua_State *L, const struct script *script, const char *name) {
@@ -178,6 +190,10 @@ static bool push_standard(lua_State *L, const struct script *script, const char 
   bool is_safe = strcmp(name, "table.new") == 0 || strcmp(name, "table.clear") == 0 ||
                  strcmp(name, "string.buffer") == 0;
   if (!is_safe && !gateway_config(script->worker->gateway)->is_unsafe) return false;
+  if (strcmp(name, "ffi") == 0) {
+    sandbox_push_ffi(L);
+    return true;
+  }
   lua_getfield(L, LUA_REGISTRYINDEX, "_PRELOAD");
   if (lua_istable(L, -1)) {
     lua_getfield(L, -1, name);

@@ -17,6 +17,10 @@ bool sandbox_load_file(lua_State *L, const char *path);
  * second argument. */
 void sandbox_set_core(struct script *script);
 
+/* Pushes LuaJIT's FFI library: for the embedded Lua code, and for scripts that are not sandboxed.
+ */
+void sandbox_push_ffi(lua_State *L);
+
 /* Pushes "file:line" of the innermost script function from `level` on; "" without one. */
 void sandbox_push_where(lua_State *L, int level);
 /* Whether a message begins with "file:line: ". */

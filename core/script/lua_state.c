@@ -69,6 +69,8 @@ static void push_core(struct script *script) {
   lua_log_push(script);
   lua_setfield(L, -2, "log");
   lua_setfield(L, -2, "perigee");
+  sandbox_push_ffi(L);
+  lua_setfield(L, -2, "ffi");
 }
 
 static char *directory_of(const char *path) {
