@@ -57,42 +57,6 @@ static void free_labels(struct map *labels) {
   map_deinit(labels);
 }
 
-/* A label is in its first place or in the one beside it. */
-static size_t first_place(const void *owner, const char *event, int line) {
-  uint64_t mixed =
-      (uint64_t)(uintptr_t)owner + 31 * (uint64_t)(uintptr_t)event + (uint64_t)(unsigned)line;
-  return (size_t)((mixed * UINT64_C(0x9e3779b97f4a7c15)) >> 32) % STALL_KNOWN_LABELS;
-}
-
-static bool is_known(const stall_known *known, const void *owner, const char *event, int line) {
-  return known->owner == owner && known->event == event && known->line == line;
-}
-
-const char *stall_find(const struct activity *activity, const void *owner, const char *event,
-                       int line) {
-  size_t place = first_place(owner, event, line);
-  const stall_known *known = &activity->known[place];
-  if (is_known(known, owner, event, line)) return known->label;
-  known = &activity->known[place ^ 1];
-  return is_known(known, owner, event, line) ? known->label : NULL;
-}
-
-void stall_keep(struct activity *activity, const void *owner, const char *event, int line,
-                const char *label) {
-  size_t place = first_place(owner, event, line);
-  bool is_free =
-      activity->known[place].label == NULL || is_known(&activity->known[place], owner, event, line);
-  if (!is_free && (activity->known[place ^ 1].label == NULL ||
-                   is_known(&activity->known[place ^ 1], owner, event, line))) {
-    place ^= 1;
-  }
-  activity->known[place] = (stall_known){owner, event, label, line};
-}
-
-void stall_forget(struct activity *activity) {
-  memset(activity->known, 0, sizeof activity->known);
-}
-
 /* --- who gets new connections ---
  *
  * Of the sockets that share a port the kernel takes one by a hash, whether its worker listens or

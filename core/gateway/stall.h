@@ -23,22 +23,11 @@ struct gateway;
 
 /* --- what a worker notes --- */
 
-enum { STALL_KNOWN_LABELS = 256 }; /* more handlers than most scripts have; 8 KiB a worker */
-
-/* A handler of `owner` (its route, say) and what it is called. */
-typedef struct {
-  const void *owner;
-  const char *event;
-  const char *label;
-  int line;
-} stall_known;
-
-/* The first three are read by the main thread; `known` is the worker's alone. */
+/* Read by the main thread. */
 struct activity {
   _Atomic(const char *) label; /* the handler that runs; NULL: none */
   _Atomic uint64_t conn_id;    /* its connection, or 0 */
   _Atomic uint64_t beat;
-  stall_known known[STALL_KNOWN_LABELS]; /* so that a label is made once, not at each resume */
 };
 
 typedef struct {
@@ -69,17 +58,9 @@ static inline stall_running stall_enter(struct activity *activity, const char *l
   return outer;
 }
 
-/* The one copy of this text, valid for the gateway's life. Any thread. */
+/* The one copy of this text, valid for the gateway's life: keep it where it is asked for often. Any
+ * thread. */
 const char *stall_label(struct gateway *gateway, slice text);
-
-/* The label kept for these three, or NULL. */
-const char *stall_find(const struct activity *activity, const void *owner, const char *event,
-                       int line);
-/* May push out another. */
-void stall_keep(struct activity *activity, const void *owner, const char *event, int line,
-                const char *label);
-/* Owners go away: their addresses may come to mean something else. */
-void stall_forget(struct activity *activity);
 
 /* --- the main thread's watch --- */
 

@@ -21,13 +21,15 @@ enum {
   APP_HANDLERS
 };
 
-/* route->script: standing references to the handlers; 0 where there is none. */
+/* route->script: standing references to the handlers, 0 where there is none, and what they are
+ * called once they have run (struct task). */
 struct route_script {
   int handlers[APP_HANDLERS];
+  const char *labels[APP_HANDLERS];
 };
 
-static inline int app_handler(const struct route *route, int which) {
-  return ((const struct route_script *)route->script)->handlers[which];
+static inline struct route_script *app_route(const struct route *route) {
+  return route->script;
 }
 
 /* Adds the functions that the Lua half calls to the table at the top. */

@@ -35,12 +35,14 @@ static struct task *conn_task(struct conn *conn, const char *event, int which) {
     conn_close(conn, 1013, SLICE("too many tasks"));
     return NULL;
   }
+  const struct route *route = conn->route;
   task->conn = conn;
-  task->route = conn->route;
-  task->timeout_ms = conn->route->options.handler_timeout_ms;
+  task->route = route;
+  task->label_place = &app_route(route)->labels[which];
+  task->timeout_ms = route->options.handler_timeout_ms;
   /* What it said before it went is still told, but waits for nothing. */
   if (conn->state == CONN_GONE && !is_owed) task->ended = "closed";
-  ref_push(task->L, app_handler(conn->route, which));
+  ref_push(task->L, app_route(route)->handlers[which]);
   lua_conn_push(task->L, script, conn);
   return task;
 }
@@ -190,8 +192,9 @@ static void ask(struct exchange *exchange, const char *event, int which, task_en
   }
   task->exchange = exchange;
   task->route = exchange->route;
+  task->label_place = &app_route(exchange->route)->labels[which];
   task->timeout_ms = exchange->route->options.handler_timeout_ms;
-  ref_push(task->L, app_handler(exchange->route, which));
+  ref_push(task->L, app_route(exchange->route)->handlers[which]);
   lua_request_push(task->L, script, exchange->request);
   exchange->script = task;
   task_run(task, 1);

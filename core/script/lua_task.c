@@ -58,18 +58,25 @@ struct task *task_take_owed(struct script *script, const char *event, task_end o
   script->task_count++;
   task->event = event;
   task->on_end = on_end;
+  if (__builtin_expect(script->is_stopping, 0)) task->ended = "stopping";
+  return task;
+}
+
+/* In the pool a task is as task_new has made it. */
+static void forget_run(struct task *task) {
   task->route = NULL;
   task->conn = NULL;
   task->exchange = NULL;
   task->every = NULL;
-  task->deadline_ms = 0;
+  task->label = NULL;
+  task->label_place = NULL;
   task->timeout_ms = 0;
-  task->ended = script->is_stopping ? "stopping" : NULL;
+  if (!task->has_suspended && task->ended == NULL) return;
+  task->deadline_ms = 0;
+  task->ended = NULL;
   task->refused = 0;
-  task->is_suspending = false;
   task->is_abandoned = false;
   task->has_suspended = false;
-  return task;
 }
 
 /* A coroutine that has failed cannot be used again: only one that `is_clean` is kept. */
@@ -81,6 +88,7 @@ static void task_give_back(struct task *task, bool is_clean) {
     return;
   }
   lua_settop(task->L, 0);
+  forget_run(task);
   task->next_free = script->free_tasks;
   script->free_tasks = task;
   script->free_task_count++;
@@ -93,7 +101,6 @@ void tasks_deinit(struct script *script) {
     task_free(task);
   }
   script->free_task_count = 0;
-  stall_forget(&script->worker->activity);
 }
 
 /* --- running --- */
@@ -137,58 +144,37 @@ static void task_finish(struct task *task, int status) {
   task_give_back(task, is_ok);
 }
 
-/* Other code has any text for a name: labels with it would have no end. */
-static bool is_from_file(const lua_Debug *function) {
-  return function->source[0] == '@';
-}
-
-/* "on_message of /rooms (rooms.lua:12)": what the log calls a handler that holds up its worker. */
-static const char *make_label(const struct task *task, const lua_Debug *function) {
+/* "on_message of /rooms (rooms.lua:12)": what the log calls a handler that holds up its worker.
+ * Code that is not from a file has any text for a name: labels with it would have no end. */
+static const char *make_label(const struct task *task, int arguments) {
+  lua_Debug function;
+  lua_pushvalue(task->L, -arguments - 1);
+  lua_getinfo(task->L, ">S", &function);
   struct buf *text = &task->script->message;
   buf_clear(text);
   buf_append_format(text, "%s", task->event);
   if (task->route != NULL) buf_append_format(text, " of %s", task->route->pattern);
-  if (is_from_file(function)) {
-    buf_append_format(text, " (%s:%d)", function->short_src, function->linedefined);
+  if (function.source[0] == '@') {
+    buf_append_format(text, " (%s:%d)", function.short_src, function.linedefined);
   }
   return stall_label(task->script->worker->gateway, buf_peek(text));
 }
 
-/* The label of a task that begins: its function stands below the arguments. A route's handler and
- * an app:every are looked up as such; others, which come and go, by where their function is. */
-static const char *first_label(struct task *task, int arguments) {
-  struct activity *activity = &task->script->worker->activity;
-  const void *owner = task->route != NULL ? (const void *)task->route : task->every;
-  const char *label = owner != NULL ? stall_find(activity, owner, task->event, 0) : NULL;
-  if (label != NULL) return label;
-  lua_Debug function;
-  lua_pushvalue(task->L, -arguments - 1);
-  lua_getinfo(task->L, ">S", &function);
-  if (owner == NULL && !is_from_file(&function)) return task->event;
-  int line = owner != NULL ? 0 : function.linedefined;
-  if (owner == NULL) owner = function.source;
-  label = line != 0 ? stall_find(activity, owner, task->event, line) : NULL;
-  if (label != NULL) return label;
-  label = make_label(task, &function);
-  stall_keep(activity, owner, task->event, line, label);
-  return label;
+/* A route's handlers and an app:every are named once, others, which come and go, each time. */
+static const char *label_of(const struct task *task, int arguments) {
+  const char **place = task->label_place;
+  if (place == NULL) return make_label(task, arguments);
+  if (*place == NULL) *place = make_label(task, arguments);
+  return *place;
 }
 
-/* The label of one that goes on. */
-static const char *next_label(const struct task *task) {
-  const void *owner = task->route != NULL ? (const void *)task->route : task->every;
-  if (owner == NULL) owner = task;
-  const char *label = stall_find(&task->script->worker->activity, owner, task->event, 0);
-  return label != NULL ? label : task->event;
-}
-
-static hook_result task_resume(struct task *task, int arguments, const char *label) {
+static hook_result task_resume(struct task *task, int arguments) {
   struct script *script = task->script;
   struct activity *activity = &script->worker->activity;
   struct task *outer = script->current;
   script->current = task;
   uint64_t conn_id = task->conn != NULL ? task->conn->subscriber.id : 0;
-  stall_running outer_running = stall_enter(activity, label, conn_id);
+  stall_running outer_running = stall_enter(activity, task->label, conn_id);
   int status = lua_resume(task->L, arguments);
   stall_leave(activity, outer_running);
   script->current = outer;
@@ -201,13 +187,9 @@ static hook_result task_resume(struct task *task, int arguments, const char *lab
 }
 
 hook_result task_run(struct task *task, int arguments) {
-  const char *label = first_label(task, arguments);
-  hook_result result = task_resume(task, arguments, label);
-  if (result != HOOK_SUSPENDED) return result;
-  task->has_suspended = true;
-  if (task->route == NULL && task->every == NULL) {
-    stall_keep(&task->script->worker->activity, task, task->event, 0, label);
-  }
+  task->label = label_of(task, arguments);
+  hook_result result = task_resume(task, arguments);
+  if (result == HOOK_SUSPENDED) task->has_suspended = true;
   return result;
 }
 
@@ -222,7 +204,7 @@ static void task_wake(struct task *task) {
 static void task_continue(struct task *task, int arguments) {
   struct conn *conn = task->conn;
   if (conn != NULL) conn_retain(conn);
-  task_resume(task, arguments, next_label(task));
+  task_resume(task, arguments);
   if (conn != NULL) conn_release(conn);
 }
 

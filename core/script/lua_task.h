@@ -31,10 +31,12 @@ struct task {
   struct task *next_free;
   struct list link; /* in script->suspended, or on no list */
   struct timer timer;
-  uint64_t wake_ms;     /* when the sleep is over */
-  uint64_t deadline_ms; /* UINT64_MAX: none; 0: not known, the handler has not suspended yet */
-  uint64_t timeout_ms;  /* 0: none */
-  const char *event;    /* "on_message": for the log */
+  uint64_t wake_ms;         /* when the sleep is over */
+  uint64_t deadline_ms;     /* UINT64_MAX: none; 0: not known, the handler has not suspended yet */
+  uint64_t timeout_ms;      /* 0: none */
+  const char *event;        /* "on_message": for the log */
+  const char *label;        /* what stall.h calls it; NULL until it runs */
+  const char **label_place; /* where its owner keeps the label, once it is made; NULL: nowhere */
   const struct route *route;
   struct conn *conn;
   struct exchange *exchange;
@@ -47,8 +49,8 @@ struct task {
   bool has_suspended; /* it did not end in the call that began it */
 };
 
-/* A task whose coroutine has an empty stack, for the handler and its arguments. NULL at the limit
- * of tasks. */
+/* A task whose coroutine has an empty stack, for the handler and its arguments; what it belongs to
+ * is for the caller to fill in. NULL at the limit of tasks. */
 struct task *task_take(struct script *script, const char *event, task_end on_end);
 /* The same without the limit: for on_close, which is owed to each connection that was opened. */
 struct task *task_take_owed(struct script *script, const char *event, task_end on_end);

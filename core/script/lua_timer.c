@@ -13,8 +13,9 @@ struct every {
   struct script *script;
   struct every *next;
   uint64_t period_ms;
-  int handler;  /* standing */
-  bool is_busy; /* its last run is still suspended: this one is left out */
+  int handler;       /* standing */
+  const char *label; /* struct task */
+  bool is_busy;      /* its last run is still suspended: this one is left out */
 };
 
 static void on_every_end(struct task *task, bool is_ok) {
@@ -41,6 +42,7 @@ static void on_every_due(struct timer *timer) {
     return;
   }
   task->every = every;
+  task->label_place = &every->label;
   every->is_busy = true;
   ref_push(task->L, every->handler);
   task_run(task, 0);
