@@ -164,13 +164,19 @@ static inline void xor_step(char *at, quad key) {
   memcpy(at, &bytes, sizeof(bytes));
 }
 
+/* Four bytes in memory order, moved down by `count`; what falls out comes in at the other end. */
+static inline uint32_t turn(uint32_t bytes, unsigned count) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  return bytes >> (8 * count) | bytes << ((32 - 8 * count) & 31);
+#else
+  return bytes << (8 * count) | bytes >> ((32 - 8 * count) & 31);
+#endif
+}
+
 void ws_frame_unmask(char *data, size_t len, const uint8_t mask[4], uint64_t offset) {
-  uint8_t twice[8];
-  memcpy(twice, mask, 4);
-  memcpy(twice + 4, mask, 4);
-  const uint8_t *turned = twice + (offset & 3); /* the mask as it lies over data[0..4) */
   uint32_t word;
-  memcpy(&word, turned, sizeof(word));
+  memcpy(&word, mask, sizeof(word));
+  word = turn(word, (unsigned)offset & 3); /* the mask as it lies over data[0..4) */
 
   const quad key = {word, word, word, word};
   for (; len >= STRIDE_BYTES; data += STRIDE_BYTES, len -= STRIDE_BYTES) {
@@ -186,5 +192,6 @@ void ws_frame_unmask(char *data, size_t len, const uint8_t mask[4], uint64_t off
     bytes ^= word;
     memcpy(data, &bytes, sizeof(bytes));
   }
-  for (size_t i = 0; i < len; i++) data[i] = (char)((uint8_t)data[i] ^ turned[i]);
+  const uint8_t *rest = (const uint8_t *)&word;
+  for (size_t i = 0; i < len; i++) data[i] = (char)((uint8_t)data[i] ^ rest[i]);
 }

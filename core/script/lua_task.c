@@ -87,7 +87,7 @@ static void task_give_back(struct task *task, bool is_clean) {
     task_free(task);
     return;
   }
-  lua_settop(task->L, 0);
+  if (lua_gettop(task->L) > 0) lua_settop(task->L, 0);
   forget_run(task);
   task->next_free = script->free_tasks;
   script->free_tasks = task;
