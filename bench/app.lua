@@ -1,7 +1,7 @@
 --- What `make bench` serves: the smallest handlers that do each kind of work, and one that
 --- does more.
 ---
---- Every message passes through Lua. /echo, /room with /pub, /sse with POST /sse-pub and /hello are
+--- Every message passes through Lua, but for /relay. /echo, /room with /pub, /sse with POST /sse-pub and /hello are
 --- what bench/floor.c answers without a script; /rooms is scripts/rooms.lua, cut down to what
 --- everybody does who speaks in a room.
 
@@ -78,6 +78,12 @@ app:websocket("/rooms", {
       return
     end
     handle(conn, frame)
+  end,
+})
+
+app:websocket("/relay", {
+  on_open = function(conn)
+    conn:subscribe("relay", { relay = true })
   end,
 })
 

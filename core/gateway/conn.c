@@ -13,6 +13,9 @@
 /* What a wire format may add to a message's data: a frame's header, `data:` before each line. */
 enum { ENCODING_OVERHEAD_BYTES = 64 * 1024 };
 
+/* A subscription's tag: an encoding_kind, and whether it relays. */
+enum { TAG_ENCODING = 0xFF, TAG_RELAY = 0x100, TAG_RELAY_TO_OTHERS = 0x200 };
+
 /* Live publications that came while on_open had not returned. */
 struct conn_hold {
   size_t count;
@@ -418,11 +421,12 @@ static bool deliver_copied(struct conn *conn, struct message *message, uint32_t 
 static void deliver(struct subscriber *subscriber, struct subscription *subscription,
                     struct message *message) {
   struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
-  if (deliver_copied(conn, message, subscription->tag)) return;
+  uint32_t kind = subscription->tag & TAG_ENCODING;
+  if (deliver_copied(conn, message, kind)) return;
   if (__builtin_expect(conn->state != CONN_OPEN, 0)) {
     if (conn->state != CONN_OPENING) return;
     if ((message->flags & MESSAGE_SIGNAL) == 0) {
-      hold_publication(conn, message, subscription->tag);
+      hold_publication(conn, message, kind);
       return;
     }
   }
@@ -435,7 +439,7 @@ static void deliver(struct subscriber *subscriber, struct subscription *subscrip
       !utf8_is_valid(message->data)) {
     return;
   }
-  push_publication(conn, message, (encoding_kind)subscription->tag);
+  push_publication(conn, message, (encoding_kind)kind);
 }
 
 static void lost(struct subscriber *subscriber, struct subscription *subscription) {
@@ -517,6 +521,36 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
   conn->ops->send_position(conn, &after);
 }
 
+static uint32_t tag_for(const struct conn *conn, const conn_subscribe_options *options) {
+  uint32_t tag = (uint32_t)(options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding);
+  if (options->relaying != RELAY_NONE) tag |= TAG_RELAY;
+  if (options->relaying == RELAY_TO_OTHERS) tag |= TAG_RELAY_TO_OTHERS;
+  return tag;
+}
+
+bool conn_relay(struct conn *conn, slice data, bool is_binary) {
+  bool has_relayed = false;
+  struct subscription *subscription = conn->subscriber.subscriptions;
+  for (; subscription != NULL; subscription = subscription->next) {
+    if ((subscription->tag & TAG_RELAY) == 0) continue;
+    has_relayed = true;
+    uint64_t id = conn->subscriber.id;
+    publish_options options = {
+        .event = {"", 0},
+        .origin_id = id,
+        .except_id = (subscription->tag & TAG_RELAY_TO_OTHERS) != 0 ? id : 0,
+        .is_binary = is_binary,
+    };
+    hub_receipt receipt;
+    int result = worker_publish(conn->worker, subscription_topic(subscription), data, &options,
+                                &receipt);
+    if (result != HUB_OK) log_debug("connection %llu: what it sent was refused by its topic",
+                                    (unsigned long long)id);
+  }
+  conn->is_relaying = has_relayed;
+  return has_relayed;
+}
+
 conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
                            const conn_subscribe_options *options, subscribe_result *results,
                            hub_position *position) {
@@ -530,11 +564,11 @@ conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
   }
   struct worker *worker = conn->worker;
   hub_start start = worker_parse_since(worker, options->since, options->from, options->from_count);
-  encoding_kind kind = options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding;
   struct cut *replay = NULL;
   hub_result result = topics_subscribe(&worker->topics, &conn->subscriber, topics, count, &start,
-                                       (uint32_t)kind, results, &replay, position);
+                                       tag_for(conn, options), results, &replay, position);
   if (result != HUB_OK) return result_of(result);
+  if (options->relaying != RELAY_NONE) conn->is_relaying = true;
   bool is_complete = true, is_fresh = false;
   for (size_t i = 0; i < count; i++) {
     is_complete = is_complete && results[i].is_complete;

@@ -106,6 +106,7 @@ struct conn {
   bool is_unframed;   /* an SSE stream to HTTP/1.0: no chunks */
   bool is_swept;
   bool is_ending;   /* conn_end is due in the turn */
+  bool is_relaying; /* what it sends may go to topics, without on_message: conn_relay knows */
   bool is_runnable; /* in worker->runnable: events wait for the turn */
   struct conn *next_runnable;
   char *close_reason; /* NULL: empty */
@@ -129,6 +130,9 @@ static inline bool conn_is_open(const struct conn *conn) {
 conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
                       uint64_t retry_ms);
 
+/* Where what the client sends goes, beside the script. */
+typedef enum { RELAY_NONE, RELAY_TO_ALL, RELAY_TO_OTHERS } conn_relaying;
+
 typedef struct {
   slice since; /* data NULL: none */
   hub_from from;
@@ -136,6 +140,7 @@ typedef struct {
   bool is_envelope;
   slice reset; /* data NULL: none; queued before the replay when `since` failed */
   bool is_reset_binary;
+  conn_relaying relaying; /* WebSocket only */
 } conn_subscribe_options;
 
 /* Subscribes at one cut and queues the replay. `results` has one entry per topic. */
@@ -163,6 +168,9 @@ void conn_resume(struct conn *conn);
 void conn_opened(struct conn *conn);
 /* The last event was told: the script forgets the connection. */
 void conn_finish(struct conn *conn);
+/* Publishes to the topics that the connection relays to. False: there is none (any more), so the
+ * message is on_message's. */
+bool conn_relay(struct conn *conn, slice data, bool is_binary);
 /* Queues a signal; it is told in the turn. */
 void conn_queue_signal(struct conn *conn, struct message *message, slice topic);
 

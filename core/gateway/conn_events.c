@@ -13,6 +13,26 @@ struct conn_event {
   char bytes[];
 };
 
+static bool has_handler(const struct conn *conn, conn_event_kind kind) {
+  static const unsigned handlers[] = {
+      [EVENT_OPEN] = HANDLER_OPEN,     [EVENT_MESSAGE] = HANDLER_MESSAGE,
+      [EVENT_SIGNAL] = HANDLER_SIGNAL, [EVENT_DRAIN] = HANDLER_DRAIN,
+      [EVENT_TICK] = HANDLER_TICK,
+  };
+  return (conn->route->handlers & handlers[kind]) != 0;
+}
+
+/* Whether anybody is to be told, the script or, of messages, the topics that the client's go to. */
+static bool has_listener(const struct conn *conn, conn_event_kind kind) {
+  return has_handler(conn, kind) || (kind == EVENT_MESSAGE && conn->is_relaying);
+}
+
+static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
+  if (conn->is_relaying && conn_relay(conn, data, is_binary)) return HOOK_DONE;
+  return has_handler(conn, EVENT_MESSAGE) ? conn->worker->hooks->on_message(conn, data, is_binary)
+                                          : HOOK_DONE;
+}
+
 static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                         slice topic) {
   const struct hooks *hooks = conn->worker->hooks;
@@ -20,7 +40,7 @@ static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, boo
     case EVENT_OPEN:
       return hooks->on_open(conn);
     case EVENT_MESSAGE:
-      return hooks->on_message(conn, data, is_binary);
+      return tell_message(conn, data, is_binary);
     case EVENT_SIGNAL:
       return hooks->on_signal(conn, data, is_binary, topic);
     case EVENT_DRAIN:
@@ -31,15 +51,6 @@ static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, boo
   return HOOK_DONE;
 }
 
-static bool has_handler(const struct conn *conn, conn_event_kind kind) {
-  static const unsigned handlers[] = {
-      [EVENT_OPEN] = HANDLER_OPEN,     [EVENT_MESSAGE] = HANDLER_MESSAGE,
-      [EVENT_SIGNAL] = HANDLER_SIGNAL, [EVENT_DRAIN] = HANDLER_DRAIN,
-      [EVENT_TICK] = HANDLER_TICK,
-  };
-  return (conn->route->handlers & handlers[kind]) != 0;
-}
-
 /* After on_open: what was published meanwhile is queued, headers go. */
 static void after(struct conn *conn, conn_event_kind kind) {
   if (kind == EVENT_OPEN) conn_opened(conn);
@@ -47,7 +58,7 @@ static void after(struct conn *conn, conn_event_kind kind) {
 
 void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                        slice topic) {
-  if (!has_handler(conn, kind)) return;
+  if (!has_listener(conn, kind)) return;
   struct conn_event *event = mem_alloc(sizeof *event + data.len + topic.len);
   *event = (struct conn_event){.kind = kind, .is_binary = is_binary};
   if (data.len > 0) memcpy(event->bytes, data.data, data.len);
@@ -70,7 +81,7 @@ void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool 
     conn_events_queue(conn, kind, data, is_binary, topic);
     return;
   }
-  if (has_handler(conn, kind)) {
+  if (has_listener(conn, kind)) {
     conn->is_busy = true;
     if (tell(conn, kind, data, is_binary, topic) == HOOK_SUSPENDED) return;
     conn->is_busy = false;

@@ -217,10 +217,17 @@ static void check_from(lua_State *L, conn_subscribe_options *options) {
   }
 }
 
+static conn_relaying check_relay(lua_State *L) {
+  if (lua_type(L, -1) == LUA_TBOOLEAN) return lua_toboolean(L, -1) ? RELAY_TO_ALL : RELAY_NONE;
+  const char *to = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+  if (strcmp(to, "others") != 0) luaL_error(L, "option \"relay\" must be true, false or \"others\"");
+  return RELAY_TO_OTHERS;
+}
+
 /* False: nil, message and code are pushed. */
 static bool check_subscribe_options(lua_State *L, struct script *script, int index,
                                     conn_subscribe_options *options) {
-  static const char *const later[] = {"presence", "relay", NULL};
+  static const char *const later[] = {"presence", NULL};
   luaL_checktype(L, index, LUA_TTABLE);
   for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
     const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
@@ -233,6 +240,8 @@ static bool check_subscribe_options(lua_State *L, struct script *script, int ind
       if (!script_check_data(L, script, lua_gettop(L), &options->reset)) return false;
     } else if (strcmp(key, "envelope") == 0) {
       options->is_envelope = lua_toboolean(L, -1);
+    } else if (strcmp(key, "relay") == 0) {
+      options->relaying = check_relay(L);
     } else {
       script_unknown_option(L, "conn:subscribe", later);
     }
@@ -278,9 +287,14 @@ static int l_subscribe(lua_State *L) {
   conn_subscribe_options options = {.from = HUB_FROM_NOW};
   if (!lua_isnil(L, 3) && !check_subscribe_options(L, script, 3, &options)) return 3;
   if (box->conn == NULL) return push_closed(L);
-  if (options.is_envelope && strcmp(box->transport, "websocket") != 0) {
-    return luaL_error(L,
-                      "option \"envelope\" is for WebSockets; events of a stream carry their id");
+  if (strcmp(box->transport, "websocket") != 0) {
+    if (options.is_envelope) {
+      return luaL_error(
+          L, "option \"envelope\" is for WebSockets; events of a stream carry their id");
+    }
+    if (options.relaying != RELAY_NONE) {
+      return luaL_error(L, "option \"relay\" is for WebSockets; a stream's reader sends nothing");
+    }
   }
   subscribe_result *results = lua_newuserdata(L, count * sizeof *results);
 

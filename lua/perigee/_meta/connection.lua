@@ -36,6 +36,7 @@ function Connection:send(data, opts) end
 --- @field from? "now"|"start"|integer where to begin without a usable `since`; "now"; n: the newest n
 --- @field reset? string|table sent before the replay when `since` could not be honoured
 --- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
+--- @field relay? boolean|"others" WebSocket: what the client sends is published here, without on_message; false by default
 
 --- @class perigee.Subscription
 --- @field topic string
@@ -45,6 +46,11 @@ function Connection:send(data, opts) end
 --- Subscribes to a topic, or to a list at one cut, and queues the replay.
 ---
 --- A second time it is the same subscription, without a replay.
+---
+--- With `relay` each message of the client becomes a publication of the topic without a call into
+--- Lua, for all subscribers, the client too, or for the others. It passes `max_message` and `rate`
+--- as any message; what the topic refuses (`full`) is dropped. Until the subscription ends
+--- `on_message` is not told.
 ---
 ---     conn:subscribe("news", { since = conn.request.since, from = 10 })
 ---
