@@ -111,9 +111,8 @@ static void on_timer(struct timer *timer) {
   conn->ops->on_timer(conn, clock_now_ms());
 }
 
-static void deliver(struct subscriber *subscriber, struct subscription *subscription,
-                    struct message *message);
-static void lost(struct subscriber *subscriber, struct subscription *subscription);
+static void deliver(struct subscriber *subscriber, uint32_t tag, struct message *message);
+static void lost(struct subscriber *subscriber, uint32_t tag);
 static const struct subscriber_ops subscriber_ops = {.deliver = deliver, .lost = lost};
 
 struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *worker,
@@ -418,10 +417,9 @@ static bool deliver_copied(struct conn *conn, struct message *message, uint32_t 
   return true;
 }
 
-static void deliver(struct subscriber *subscriber, struct subscription *subscription,
-                    struct message *message) {
+static void deliver(struct subscriber *subscriber, uint32_t tag, struct message *message) {
   struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
-  uint32_t kind = subscription->tag & TAG_ENCODING;
+  uint32_t kind = tag & TAG_ENCODING;
   if (deliver_copied(conn, message, kind)) return;
   if (__builtin_expect(conn->state != CONN_OPEN, 0)) {
     if (conn->state != CONN_OPENING) return;
@@ -431,7 +429,7 @@ static void deliver(struct subscriber *subscriber, struct subscription *subscrip
     }
   }
   if (__builtin_expect((message->flags & MESSAGE_SIGNAL) != 0, 0)) {
-    conn_queue_signal(conn, message, subscription_topic(subscription));
+    conn_queue_signal(conn, message, hub_topic_name(message->topic));
     return;
   }
   /* An event stream carries text: bytes that are none stay away from it. */
@@ -442,9 +440,9 @@ static void deliver(struct subscriber *subscriber, struct subscription *subscrip
   push_publication(conn, message, (encoding_kind)kind);
 }
 
-static void lost(struct subscriber *subscriber, struct subscription *subscription) {
+static void lost(struct subscriber *subscriber, uint32_t tag) {
   struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
-  (void)subscription;
+  (void)tag;
   if (conn_is_open(conn)) close_slow(conn, NULL);
 }
 
@@ -532,13 +530,14 @@ bool conn_relay(struct conn *conn, slice data, bool is_binary) {
   bool has_relayed = false;
   struct subscription *subscription = conn->subscriber.subscriptions;
   for (; subscription != NULL; subscription = subscription->next) {
-    if ((subscription->tag & TAG_RELAY) == 0) continue;
+    uint32_t tag = subscription_tag(subscription);
+    if ((tag & TAG_RELAY) == 0) continue;
     has_relayed = true;
     uint64_t id = conn->subscriber.id;
     publish_options options = {
         .event = {"", 0},
         .origin_id = id,
-        .except_id = (subscription->tag & TAG_RELAY_TO_OTHERS) != 0 ? id : 0,
+        .except_id = (tag & TAG_RELAY_TO_OTHERS) != 0 ? id : 0,
         .is_binary = is_binary,
     };
     hub_receipt receipt;

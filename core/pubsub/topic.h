@@ -27,12 +27,12 @@ struct subscription;
 /* How to hand something to somebody. Called while inboxes are handed over: these queue, they
  * neither write nor run a script nor subscribe or unsubscribe. */
 struct subscriber_ops {
-  /* One publication or signal. The message is borrowed. Not called for its except_id. */
-  void (*deliver)(struct subscriber *subscriber, struct subscription *subscription,
-                  struct message *message);
-  /* Publications of this subscription were lost (the worker's inbox was overrun and the topic
-   * keeps too little). */
-  void (*lost)(struct subscriber *subscriber, struct subscription *subscription);
+  /* One publication or signal of a subscription with this tag. The message is borrowed. Not called
+   * for its except_id. */
+  void (*deliver)(struct subscriber *subscriber, uint32_t tag, struct message *message);
+  /* Publications of a subscription with this tag were lost (the worker's inbox was overrun and the
+   * topic keeps too little). */
+  void (*lost)(struct subscriber *subscriber, uint32_t tag);
 };
 
 /* Embedded in a connection. */
@@ -43,22 +43,26 @@ struct subscriber {
   uint32_t subscription_count;
 };
 
-/* Who listens to what. Two indexes hold the same facts: topic->subscriptions and
+/* Who listens to what. Two indexes hold the same facts: topic->places and
  * subscriber->subscriptions. Both change in topic.c and nowhere else, so either can be walked
  * while the other is trusted. */
 struct subscription {
   struct topic *topic;
-  struct subscriber *subscriber;
   struct subscription *next; /* of the same subscriber */
-  size_t index;              /* in topic->subscriptions */
-  uint32_t tag;              /* the subscriber's own: which encoding it wants, say */
+  size_t place;              /* in topic->places */
 };
+
+/* A topic's side of a subscription: all that a fan-out reads, one behind the other. */
+typedef struct {
+  struct subscriber *subscriber;
+  uint32_t tag; /* the subscriber's own: which encoding it wants, say */
+} topic_place;
 
 /* A worker's topic exists while it has subscriptions here. */
 struct topic {
   struct map_entry entry;      /* in topics->by_name */
   struct hub_topic *hub_topic; /* one reference */
-  struct subscription **subscriptions;
+  topic_place *places;
   size_t count;
   size_t capacity;
 };
@@ -118,6 +122,10 @@ void topics_unsubscribe_all(struct topics *topics, struct subscriber *subscriber
 
 static inline slice subscription_topic(const struct subscription *subscription) {
   return hub_topic_name(subscription->topic->hub_topic);
+}
+
+static inline uint32_t subscription_tag(const struct subscription *subscription) {
+  return subscription->topic->places[subscription->place].tag;
 }
 
 #endif

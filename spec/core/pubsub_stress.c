@@ -95,11 +95,10 @@ static size_t topic_of(const struct message *message) {
   return payload.topic;
 }
 
-static void on_deliver(struct subscriber *subscriber, struct subscription *subscription,
-                       struct message *message) {
+static void on_deliver(struct subscriber *subscriber, uint32_t tag, struct message *message) {
   struct client *client = CONTAINER_OF(subscriber, struct client, subscriber);
   size_t topic = topic_of(message);
-  REQUIRE(subscription->tag == topic);
+  REQUIRE(tag == topic);
   REQUIRE(message->release > client->release);
   client->release = message->release;
   REQUIRE(client->views[topic].is_subscribed);
@@ -107,9 +106,9 @@ static void on_deliver(struct subscriber *subscriber, struct subscription *subsc
   atomic_fetch_add_explicit(&delivered, 1, memory_order_relaxed);
 }
 
-static void on_lost(struct subscriber *subscriber, struct subscription *subscription) {
+static void on_lost(struct subscriber *subscriber, uint32_t tag) {
   struct client *client = CONTAINER_OF(subscriber, struct client, subscriber);
-  client->views[subscription->tag].is_anchored = false;
+  client->views[tag].is_anchored = false;
   atomic_fetch_add_explicit(&lost, 1, memory_order_relaxed);
 }
 

@@ -67,16 +67,12 @@ support.cdef([[
 
   struct subscriber; struct subscription;
   struct subscriber_ops {
-    void (*deliver)(struct subscriber *, struct subscription *, struct message *);
-    void (*lost)(struct subscriber *, struct subscription *);
+    void (*deliver)(struct subscriber *, uint32_t tag, struct message *);
+    void (*lost)(struct subscriber *, uint32_t tag);
   };
   struct subscriber {
     const struct subscriber_ops *ops; uint64_t id;
     struct subscription *subscriptions; uint32_t subscription_count;
-  };
-  struct subscription {
-    struct topic *topic; struct subscriber *subscriber; struct subscription *next; size_t index;
-    uint32_t tag;
   };
   struct topics {
     struct hub *hub; struct inbox *inbox; size_t worker;
@@ -167,23 +163,20 @@ end
 local clients = {}
 local ops = ffi.new("struct subscriber_ops")
 local on_deliver = ffi.cast(
-  "void (*)(struct subscriber *, struct subscription *, struct message *)",
-  function(subscriber, subscription, message)
+  "void (*)(struct subscriber *, uint32_t, struct message *)",
+  function(subscriber, tag, message)
     local client = clients[tonumber(subscriber.id)]
     client.got[#client.got + 1] = support.string(message.data)
-    client.tag = subscription.tag
+    client.tag = tag
     if client.on_deliver then
       client.on_deliver(message)
     end
   end
 )
-local on_lost = ffi.cast(
-  "void (*)(struct subscriber *, struct subscription *)",
-  function(subscriber)
-    local client = clients[tonumber(subscriber.id)]
-    client.got[#client.got + 1] = "LOST"
-  end
-)
+local on_lost = ffi.cast("void (*)(struct subscriber *, uint32_t)", function(subscriber)
+  local client = clients[tonumber(subscriber.id)]
+  client.got[#client.got + 1] = "LOST"
+end)
 ops.deliver = on_deliver
 ops.lost = on_lost
 
