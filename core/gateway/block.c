@@ -33,8 +33,7 @@ struct block *block_new(struct block_pool *pool, size_t capacity) {
   return block;
 }
 
-void block_release(struct block *block) {
-  if (--block->references > 0) return;
+void block_free(struct block *block) {
   struct block_pool *pool = block->pool;
   size_t places = sizeof pool->free / sizeof pool->free[0];
   if (block->capacity == BLOCK_BYTES && pool->free_count < places) {

@@ -84,7 +84,11 @@ static inline struct block *block_retain(struct block *block) {
   block->references++;
   return block;
 }
-void block_release(struct block *block);
+/* Nobody refers to it any more. */
+void block_free(struct block *block);
+static inline void block_release(struct block *block) {
+  if (--block->references == 0) block_free(block);
+}
 
 /* The first mark whose message ends after `offset`: the message that the byte there belongs to.
  * NULL behind the last. */

@@ -404,31 +404,17 @@ static void hold_publication(struct conn *conn, struct message *message, uint32_
   }
 }
 
-/* The usual case of a fan-out: another reader on this worker has had this message in this turn, so
- * its bytes stand in a block, and there is room for them. */
-static bool deliver_copied(struct conn *conn, struct message *message, uint32_t kind) {
-  const struct encoding_copy *copy = &conn->worker->encodings.lanes[kind];
-  if (copy->release != message->release || conn->state != CONN_OPEN || conn->is_unframed ||
-      outbox_bytes(&conn->outbox) + copy->len > conn->route->options.max_outbox_bytes) {
-    return false;
-  }
-  outbox_push_block(&conn->outbox, copy->block, copy->data, copy->len);
-  worker_mark_dirty(conn->worker, &conn->outbox);
-  return true;
-}
-
-static void deliver(struct subscriber *subscriber, uint32_t tag, struct message *message) {
-  struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
-  uint32_t kind = tag & TAG_ENCODING;
-  if (deliver_copied(conn, message, kind)) return;
-  if (__builtin_expect(conn->state != CONN_OPEN, 0)) {
+/* Not inlined: the usual case needs no frame. */
+__attribute__((noinline)) static void deliver_uncopied(struct conn *conn, uint32_t kind,
+                                                       struct message *message) {
+  if (conn->state != CONN_OPEN) {
     if (conn->state != CONN_OPENING) return;
     if ((message->flags & MESSAGE_SIGNAL) == 0) {
       hold_publication(conn, message, kind);
       return;
     }
   }
-  if (__builtin_expect((message->flags & MESSAGE_SIGNAL) != 0, 0)) {
+  if ((message->flags & MESSAGE_SIGNAL) != 0) {
     conn_queue_signal(conn, message, hub_topic_name(message->topic));
     return;
   }
@@ -438,6 +424,21 @@ static void deliver(struct subscriber *subscriber, uint32_t tag, struct message 
     return;
   }
   push_publication(conn, message, (encoding_kind)kind);
+}
+
+/* The usual case of a fan-out: another reader on this worker has had this message in this turn, so
+ * its bytes stand in a block; nothing else waits here, or what comes before them there. */
+static void deliver(struct subscriber *subscriber, uint32_t tag, struct message *message) {
+  struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
+  uint32_t kind = tag & TAG_ENCODING;
+  const struct encoding_copy *copy = &conn->worker->encodings.lanes[kind];
+  if (copy->release == message->release && conn->state == CONN_OPEN && !conn->is_unframed &&
+      conn->outbox.len + copy->len <= conn->route->options.max_outbox_bytes &&
+      outbox_push_slice(&conn->outbox, copy->block, copy->data, copy->len)) {
+    worker_mark_dirty(conn->worker, &conn->outbox);
+  } else {
+    deliver_uncopied(conn, kind, message);
+  }
 }
 
 static void lost(struct subscriber *subscriber, uint32_t tag) {

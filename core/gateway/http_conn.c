@@ -243,7 +243,7 @@ static void on_request(struct http_conn *http) {
 static bool can_decode(const struct http_conn *http) {
   return http->state <= HTTP_READING_BODY && !http->is_asking &&
          outbox_bytes(&http->outbox) <= http->worker->limits->outbox_soft_bytes &&
-         http->outbox.source_count == 0;
+         !outbox_has_source(&http->outbox);
 }
 
 /* Decodes as far as it goes; returns what is left. */

@@ -6,14 +6,46 @@
 enum {
   SLICES_A_WRITE = 64,
   WRITE_BYTES_MAX = 1 << 30, /* a write's result is an int */
-  IDLE_ITEMS = 4,            /* an empty outbox keeps no more places than these */
+  QUEUE_ITEMS = 4,           /* a queue's places at first */
   WRITES_A_FLUSH = 16,       /* of a source's pieces, before others get their turn */
   OWN_BYTES_MIN = 1024,
   REST_BYTES = 64 * 1024, /* what a full stream is given at a time: it can no longer be dropped */
 };
 
+typedef enum { OUTBOX_BLOCK, OUTBOX_MESSAGE, OUTBOX_SOURCE } outbox_item_kind;
+
+typedef struct {
+  outbox_item_kind kind;
+  struct block *block;     /* one reference; for a source what was pulled last, or NULL */
+  struct message *message; /* OUTBOX_MESSAGE: one reference */
+  struct source *source;   /* OUTBOX_SOURCE: owned */
+  const char *data;        /* what is left of the bytes */
+  size_t len;
+  const char *begin; /* where the bytes began: a frame's beginning */
+} outbox_item;
+
+/* There while it has items or a rest is under way. */
+struct outbox_queue {
+  size_t bytes; /* in block and message items */
+  uint32_t first;
+  uint32_t count;
+  uint32_t capacity;
+  uint32_t owned; /* of the items, from the first: those whose bytes are this outbox's own */
+  uint32_t source_count;
+  uint32_t in_flight;  /* bytes of the rest under way; until it is done nothing is written */
+  outbox_item items[]; /* items[first .. first + count) */
+};
+
 void outbox_init(struct outbox *outbox, const struct outbox_events *events, struct stream *stream) {
-  *outbox = (struct outbox){.events = events, .stream = stream};
+  *outbox = (struct outbox){.events = events, .stream = stream, .is_awaited = true};
+}
+
+size_t outbox_queue_bytes(const struct outbox_queue *queue) {
+  return queue->bytes + queue->in_flight;
+}
+
+bool outbox_has_source(const struct outbox *outbox) {
+  return outbox->queue != NULL && outbox->queue->source_count > 0;
 }
 
 static void free_item(outbox_item *item) {
@@ -22,50 +54,78 @@ static void free_item(outbox_item *item) {
   if (item->source != NULL) item->source->ops->free(item->source);
 }
 
-static outbox_item *item_at(struct outbox *outbox, uint32_t index) {
-  return &outbox->items[outbox->first + index];
+static outbox_item *item_at(struct outbox_queue *queue, uint32_t index) {
+  return &queue->items[queue->first + index];
 }
 
-static void drop_first(struct outbox *outbox) {
-  if (item_at(outbox, 0)->kind == OUTBOX_SOURCE) outbox->source_count--;
-  free_item(item_at(outbox, 0));
-  if (outbox->owned > 0) outbox->owned--;
-  outbox->first++;
-  if (--outbox->count > 0) return;
-  outbox->first = 0;
-  if (outbox->capacity > IDLE_ITEMS) {
-    mem_free(outbox->items);
-    outbox->items = NULL;
-    outbox->capacity = 0;
-  }
+static void drop_first(struct outbox_queue *queue) {
+  if (item_at(queue, 0)->kind == OUTBOX_SOURCE) queue->source_count--;
+  free_item(item_at(queue, 0));
+  if (queue->owned > 0) queue->owned--;
+  queue->first++;
+  queue->count--;
 }
 
-static void drop_from(struct outbox *outbox, uint32_t index) {
-  for (uint32_t i = index; i < outbox->count; i++) {
-    outbox_item *item = item_at(outbox, i);
+static void drop_from(struct outbox_queue *queue, uint32_t index) {
+  for (uint32_t i = index; i < queue->count; i++) {
+    outbox_item *item = item_at(queue, i);
     if (item->kind == OUTBOX_SOURCE) {
-      outbox->source_count--;
+      queue->source_count--;
     } else {
-      outbox->bytes -= item->len;
+      queue->bytes -= item->len;
     }
     free_item(item);
   }
-  outbox->count = index;
-  if (outbox->owned > index) outbox->owned = index;
+  queue->count = index;
+  if (queue->owned > index) queue->owned = index;
+}
+
+static outbox_item block_item(struct block *block, const char *data, size_t len) {
+  return (outbox_item){OUTBOX_BLOCK, block, NULL, NULL, data, len, data};
+}
+
+/* The outbox's queue, made of its slice when there is none yet. To be followed by settle where
+ * nothing is pushed. */
+static struct outbox_queue *queue_of(struct outbox *outbox) {
+  if (outbox->queue != NULL) return outbox->queue;
+  struct outbox_queue *queue = mem_alloc(sizeof *queue + QUEUE_ITEMS * sizeof queue->items[0]);
+  *queue = (struct outbox_queue){.capacity = QUEUE_ITEMS};
+  if (outbox->block != NULL) {
+    queue->items[0] = block_item(outbox->block, outbox->block->data + outbox->at, outbox->len);
+    queue->count = 1;
+    queue->bytes = outbox->len;
+    outbox->block = NULL;
+    outbox->len = 0;
+  }
+  outbox->queue = queue;
+  return queue;
+}
+
+/* A queue that has nothing left goes. */
+static void settle(struct outbox *outbox) {
+  if (outbox->queue->count > 0 || outbox->queue->in_flight > 0) return;
+  mem_free(outbox->queue);
+  outbox->queue = NULL;
+}
+
+static void drop_all(struct outbox *outbox) {
+  if (outbox->block != NULL) block_release(outbox->block);
+  outbox->block = NULL;
+  outbox->len = 0;
+  if (outbox->queue == NULL) return;
+  drop_from(outbox->queue, 0);
+  mem_free(outbox->queue);
+  outbox->queue = NULL;
 }
 
 void outbox_deinit(struct outbox *outbox) {
-  REQUIRE(!outbox->is_dirty);
-  drop_from(outbox, 0);
-  mem_free(outbox->items);
-  outbox->items = NULL;
-  outbox->capacity = 0;
-  outbox->first = 0;
+  REQUIRE(outbox->dirty_place == 0);
+  drop_all(outbox);
   outbox->stream = NULL;
 }
 
 void outbox_take(struct outbox *outbox, struct outbox *from) {
-  REQUIRE(outbox->count == 0 && !from->is_dirty);
+  REQUIRE(outbox_is_empty(outbox) && from->dirty_place == 0);
   const struct outbox_events *events = outbox->events;
   *outbox = *from;
   outbox->events = events;
@@ -73,45 +133,49 @@ void outbox_take(struct outbox *outbox, struct outbox *from) {
 }
 
 static outbox_item *push(struct outbox *outbox) {
-  if (outbox->first + outbox->count == outbox->capacity) {
-    if (outbox->first > 0) {
-      memmove(outbox->items, item_at(outbox, 0), outbox->count * sizeof *outbox->items);
-      outbox->first = 0;
+  struct outbox_queue *queue = queue_of(outbox);
+  if (queue->first + queue->count == queue->capacity) {
+    if (queue->first > 0) {
+      memmove(queue->items, item_at(queue, 0), queue->count * sizeof queue->items[0]);
+      queue->first = 0;
     } else {
-      outbox->capacity = outbox->capacity > 0 ? outbox->capacity * 2 : 1;
-      outbox->items = mem_realloc(outbox->items, outbox->capacity * sizeof *outbox->items);
+      queue->capacity *= 2;
+      queue = mem_realloc(queue, sizeof *queue + queue->capacity * sizeof queue->items[0]);
+      outbox->queue = queue;
     }
   }
-  return item_at(outbox, outbox->count++);
+  return item_at(queue, queue->count++);
 }
 
 void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len) {
-  outbox->bytes += len;
-  if (outbox->count > 0) {
-    outbox_item *last = item_at(outbox, outbox->count - 1);
+  if (outbox_push_slice(outbox, block, data, len)) return;
+  struct outbox_queue *queue = queue_of(outbox);
+  queue->bytes += len;
+  if (queue->count > 0) {
+    outbox_item *last = item_at(queue, queue->count - 1);
     if (last->kind == OUTBOX_BLOCK && last->block == block && last->data + last->len == data) {
       last->len += len;
       return;
     }
   }
-  *push(outbox) = (outbox_item){OUTBOX_BLOCK, block_retain(block), NULL, NULL, data, len, data};
+  *push(outbox) = block_item(block_retain(block), data, len);
 }
 
 void outbox_push_message(struct outbox *outbox, struct message *message, slice bytes) {
-  outbox->bytes += bytes.len;
+  queue_of(outbox)->bytes += bytes.len;
   *push(outbox) = (outbox_item){
       OUTBOX_MESSAGE, NULL, message_retain(message), NULL, bytes.data, bytes.len, bytes.data};
 }
 
 void outbox_push_source(struct outbox *outbox, struct source *source) {
-  outbox->source_count++;
+  queue_of(outbox)->source_count++;
   *push(outbox) = (outbox_item){OUTBOX_SOURCE, NULL, NULL, source, NULL, 0, NULL};
 }
 
 /* Makes the first item one with bytes, if there are any. */
-static void pull_first(struct outbox *outbox) {
-  while (outbox->count > 0) {
-    outbox_item *item = item_at(outbox, 0);
+static void pull_first(struct outbox_queue *queue) {
+  while (queue->count > 0) {
+    outbox_item *item = item_at(queue, 0);
     if (item->len > 0) return;
     if (item->kind == OUTBOX_SOURCE) {
       if (item->block != NULL) block_release(item->block);
@@ -122,16 +186,16 @@ static void pull_first(struct outbox *outbox) {
         continue;
       }
     }
-    drop_first(outbox);
+    drop_first(queue);
   }
 }
 
 /* The bytes that one write can take: up to a source that still has to be pulled. */
-static unsigned gather(struct outbox *outbox, uv_buf_t slices[SLICES_A_WRITE], size_t *total) {
+static unsigned gather(struct outbox_queue *queue, uv_buf_t slices[SLICES_A_WRITE], size_t *total) {
   unsigned count = 0;
   *total = 0;
-  for (uint32_t i = 0; i < outbox->count && count < SLICES_A_WRITE; i++) {
-    outbox_item *item = item_at(outbox, i);
+  for (uint32_t i = 0; i < queue->count && count < SLICES_A_WRITE; i++) {
+    outbox_item *item = item_at(queue, i);
     size_t len = item->len < WRITE_BYTES_MAX - *total ? item->len : WRITE_BYTES_MAX - *total;
     if (len > 0) {
       slices[count++] = uv_buf_init((char *)(uintptr_t)item->data, (unsigned)len);
@@ -142,34 +206,34 @@ static unsigned gather(struct outbox *outbox, uv_buf_t slices[SLICES_A_WRITE], s
   return count;
 }
 
-static void consume(struct outbox *outbox, size_t count) {
-  while (outbox->count > 0) {
-    outbox_item *item = item_at(outbox, 0);
+static void consume(struct outbox_queue *queue, size_t count) {
+  while (queue->count > 0) {
+    outbox_item *item = item_at(queue, 0);
     size_t taken = count < item->len ? count : item->len;
     item->data += taken;
     item->len -= taken;
     count -= taken;
-    if (item->kind != OUTBOX_SOURCE) outbox->bytes -= taken;
+    if (item->kind != OUTBOX_SOURCE) queue->bytes -= taken;
     if (item->len > 0 || item->kind == OUTBOX_SOURCE) return;
-    drop_first(outbox);
+    drop_first(queue);
   }
 }
 
 /* Hands the stream the first bytes to write when it can. */
 static void push_rest(struct outbox *outbox) {
+  struct outbox_queue *queue = outbox->queue;
   char *rest = mem_alloc(REST_BYTES);
   size_t len = 0;
-  pull_first(outbox);
-  while (outbox->count > 0 && len < REST_BYTES) {
-    outbox_item *item = item_at(outbox, 0);
+  pull_first(queue);
+  while (queue->count > 0 && len < REST_BYTES) {
+    outbox_item *item = item_at(queue, 0);
     if (item->len == 0) break;
     size_t part = item->len < REST_BYTES - len ? item->len : REST_BYTES - len;
     memcpy(rest + len, item->data, part);
     len += part;
-    consume(outbox, part);
+    consume(queue, part);
   }
-  outbox->in_flight = (uint32_t)len;
-  outbox->is_blocked = true;
+  queue->in_flight = (uint32_t)len;
   stream_push_rest(outbox->stream, rest, len);
 }
 
@@ -222,75 +286,66 @@ static void own_item(outbox_item *item, size_t room) {
 /* Makes the bytes of all items the outbox's own, in few blocks: a reader that takes nothing shall
  * cost little more than what waits for it. Blocks above the standard size hold one message and are
  * shared with nobody but their lane. */
-static void own_all(struct outbox *outbox) {
-  uint32_t kept = outbox->owned;
-  for (uint32_t i = kept; i < outbox->count; i++) {
-    outbox_item item = *item_at(outbox, i);
+static void own_all(struct outbox_queue *queue) {
+  uint32_t kept = queue->owned;
+  for (uint32_t i = kept; i < queue->count; i++) {
+    outbox_item item = *item_at(queue, i);
     if (item.kind == OUTBOX_BLOCK && item.block->references > 1 &&
         item.block->capacity <= BLOCK_BYTES) {
-      if (kept > 0 && append_to(item_at(outbox, kept - 1), &item)) continue;
-      size_t room = outbox->bytes > OWN_BYTES_MIN ? outbox->bytes : OWN_BYTES_MIN;
+      if (kept > 0 && append_to(item_at(queue, kept - 1), &item)) continue;
+      size_t room = queue->bytes > OWN_BYTES_MIN ? queue->bytes : OWN_BYTES_MIN;
       own_item(&item, room < BLOCK_BYTES ? room : BLOCK_BYTES);
     }
-    *item_at(outbox, kept++) = item;
+    *item_at(queue, kept++) = item;
   }
-  outbox->count = kept;
-  outbox->owned = kept;
+  queue->count = kept;
+  queue->owned = kept;
 }
 
 static void blocked(struct outbox *outbox) {
-  own_all(outbox);
+  own_all(outbox->queue);
   if (outbox->events->on_blocked != NULL) outbox->events->on_blocked(outbox);
 }
 
-/* What most flushes are: one slice of a block, taken whole. Returns whether it was that. */
-static bool flush_slice(struct outbox *outbox) {
-  outbox_item *item = item_at(outbox, 0);
-  uv_buf_t slice_to_write = {.base = (char *)(uintptr_t)item->data, .len = item->len};
-  int taken = stream_write(outbox->stream, &slice_to_write, 1);
-  if (taken != (int)item->len) {
-    /* The rest, or the error, is the general case's affair. */
-    if (taken > 0) consume(outbox, (size_t)taken);
+/* Writes the one slice. False when it was not taken whole: the rest, or the error, is the queue's
+ * affair. */
+static inline bool flush_slice(struct outbox *outbox) {
+  struct block *block = outbox->block;
+  int taken = stream_write(outbox->stream, block->data + outbox->at, outbox->len);
+  if (taken != (int)outbox->len) {
+    struct outbox_queue *queue = queue_of(outbox);
+    if (taken > 0) consume(queue, (size_t)taken);
     return false;
   }
-  outbox->bytes -= item->len;
-  block_release(item->block);
-  outbox->first = 0;
-  outbox->count = 0;
-  outbox->owned = 0;
+  outbox->block = NULL;
+  outbox->len = 0;
+  block_release(block);
   return true;
 }
 
-bool outbox_flush(struct outbox *outbox) {
-  if (outbox->count == 1 && !outbox->is_blocked && outbox->stream != NULL &&
-      outbox->items[outbox->first].kind == OUTBOX_BLOCK &&
-      outbox->items[outbox->first].len <= WRITE_BYTES_MAX && flush_slice(outbox)) {
-    outbox->events->on_flushed(outbox);
-    return false;
-  }
-  if (outbox->stream == NULL) {
-    drop_from(outbox, 0);
-    return false;
-  }
-  if (outbox->is_blocked) {
+/* Not inlined: its frame is large, and most flushes need none. */
+__attribute__((noinline)) static bool flush_queue(struct outbox *outbox) {
+  struct outbox_queue *queue = queue_of(outbox);
+  if (queue->in_flight > 0) {
     blocked(outbox);
     return false;
   }
   for (int writes = 0; writes < WRITES_A_FLUSH; writes++) {
-    pull_first(outbox);
+    pull_first(queue);
     uv_buf_t slices[SLICES_A_WRITE];
     size_t total;
-    unsigned count = gather(outbox, slices, &total);
+    unsigned count = gather(queue, slices, &total);
     if (count == 0) {
+      settle(outbox);
       outbox->events->on_flushed(outbox);
       return false;
     }
-    int taken = stream_write(outbox->stream, slices, count);
+    int taken = stream_write_slices(outbox->stream, slices, count);
     if (taken < 0) {
       outbox->events->on_broken(outbox, taken);
       return false;
     }
-    consume(outbox, (size_t)taken);
+    consume(queue, (size_t)taken);
     if ((size_t)taken < total) {
       push_rest(outbox);
       blocked(outbox);
@@ -300,9 +355,21 @@ bool outbox_flush(struct outbox *outbox) {
   return true;
 }
 
+bool outbox_flush(struct outbox *outbox) {
+  if (outbox->stream == NULL) {
+    drop_all(outbox);
+    return false;
+  }
+  bool is_slice = outbox->block != NULL && outbox->len <= WRITE_BYTES_MAX;
+  if (is_slice && flush_slice(outbox)) {
+    if (outbox->is_awaited) outbox->events->on_flushed(outbox);
+    return false;
+  }
+  return flush_queue(outbox);
+}
+
 bool outbox_on_writable(struct outbox *outbox, int error) {
-  outbox->in_flight = 0;
-  outbox->is_blocked = false;
+  queue_of(outbox)->in_flight = 0;
   if (error < 0) {
     outbox->events->on_broken(outbox, error);
     return false;
@@ -346,24 +413,27 @@ static void limit_to_item(const outbox_item *item, size_t skip, hub_position *po
 }
 
 void outbox_cut(struct outbox *outbox, hub_position *position) {
-  if (outbox->count == 0) return;
-  outbox_item *first = item_at(outbox, 0);
+  if (outbox_is_empty(outbox)) return;
+  struct outbox_queue *queue = queue_of(outbox);
+  if (queue->count == 0) return; /* a rest alone */
+  outbox_item *first = item_at(queue, 0);
   size_t begun = begun_bytes(first);
   limit_to_item(first, begun, position);
-  for (uint32_t i = 1; i < outbox->count; i++) limit_to_item(item_at(outbox, i), 0, position);
+  for (uint32_t i = 1; i < queue->count; i++) limit_to_item(item_at(queue, i), 0, position);
   if (begun == 0) {
-    drop_from(outbox, 0);
+    drop_from(queue, 0);
+    settle(outbox);
     return;
   }
-  drop_from(outbox, 1);
+  drop_from(queue, 1);
   if (first->kind == OUTBOX_SOURCE) {
     /* What was pulled stays as a block; the source has nothing more to say. */
     first->source->ops->free(first->source);
     first->source = NULL;
     first->kind = OUTBOX_BLOCK;
-    outbox->source_count--;
-    outbox->bytes += first->len;
+    queue->source_count--;
+    queue->bytes += first->len;
   }
-  outbox->bytes -= first->len - begun;
+  queue->bytes -= first->len - begun;
   first->len = begun;
 }

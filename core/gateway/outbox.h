@@ -30,20 +30,9 @@ struct source {
   const struct source_ops *ops;
 };
 
-typedef enum { OUTBOX_BLOCK, OUTBOX_MESSAGE, OUTBOX_SOURCE } outbox_item_kind;
-
-typedef struct {
-  outbox_item_kind kind;
-  struct block *block;     /* one reference; for a source what was pulled last, or NULL */
-  struct message *message; /* OUTBOX_MESSAGE: one reference */
-  struct source *source;   /* OUTBOX_SOURCE: owned */
-  const char *data;        /* what is left of the bytes */
-  size_t len;
-  const char *begin; /* where the bytes began: a frame's beginning */
-} outbox_item;
-
 struct outbox_events {
-  /* All is written and nothing waits. */
+  /* All is written and nothing waits. Where nobody waits for it (`is_awaited`) it is not told of a
+   * slice that was taken whole: what most flushes are. */
   void (*on_flushed)(struct outbox *outbox);
   /* The stream takes no more for now; NULL: nobody wants to know. */
   void (*on_blocked)(struct outbox *outbox);
@@ -51,20 +40,20 @@ struct outbox_events {
   void (*on_broken)(struct outbox *outbox, int error);
 };
 
+/* What waits when that is more than one slice; private to outbox.c. */
+struct outbox_queue;
+
+/* Empty, or one slice of a block, or a queue. One slice is what most outboxes ever hold, from a
+ * handler to the end of its turn: it takes no memory beside the outbox. */
 struct outbox {
+  struct stream *stream;      /* borrowed; NULL: what is pushed is dropped */
+  struct block *block;        /* the slice's, one reference; NULL: there is none */
+  uint32_t at;                /* block->data[at .. at + len): whole messages */
+  uint32_t len;               /* 0 without a slice */
+  struct outbox_queue *queue; /* NULL: there is none */
   const struct outbox_events *events;
-  struct stream *stream; /* borrowed; NULL: what is pushed is dropped */
-  struct outbox *next_dirty;
-  outbox_item *items; /* items[first .. first + count) */
-  uint32_t first;
-  uint32_t count;
-  uint32_t capacity;
-  uint32_t owned; /* of the items, from the first: those whose bytes are this outbox's own */
-  uint32_t source_count;
-  uint32_t in_flight; /* bytes of the rest that the stream writes */
-  size_t bytes;       /* in block and message items */
-  bool is_dirty;
-  bool is_blocked; /* a rest is under way: nothing is written until it is done */
+  uint32_t dirty_place; /* on the worker's list of those to be flushed, from 1; 0: not there */
+  bool is_awaited;      /* on_flushed is told in any case; true after outbox_init */
 };
 
 void outbox_init(struct outbox *outbox, const struct outbox_events *events, struct stream *stream);
@@ -75,20 +64,37 @@ void outbox_deinit(struct outbox *outbox);
  * stream. */
 void outbox_take(struct outbox *outbox, struct outbox *from);
 
-/* Queues bytes of a block (retained); extends the last item when adjacent. */
+/* Queues bytes of a block (retained); extends what is last there when adjacent. */
 void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len);
+/* The same where that gives one slice, else nothing is done: false. Inline: once a delivery. */
+static inline bool outbox_push_slice(struct outbox *outbox, struct block *block, const char *data,
+                                     size_t len) {
+  uint32_t at = (uint32_t)(data - block->data);
+  if (outbox->block == NULL && outbox->queue == NULL) {
+    outbox->block = block_retain(block);
+    outbox->at = at;
+  } else if (outbox->block != block || outbox->at + outbox->len != at) {
+    return false;
+  }
+  outbox->len += (uint32_t)len;
+  return true;
+}
 /* Queues bytes that live in a message (retained). */
 void outbox_push_message(struct outbox *outbox, struct message *message, slice bytes);
 /* Takes over a source. */
 void outbox_push_source(struct outbox *outbox, struct source *source);
 
+size_t outbox_queue_bytes(const struct outbox_queue *queue);
+
 /* Bytes that wait, without what sources have yet to make. */
 static inline size_t outbox_bytes(const struct outbox *outbox) {
-  return outbox->bytes + outbox->in_flight;
+  return outbox->queue == NULL ? outbox->len : outbox_queue_bytes(outbox->queue);
 }
 static inline bool outbox_is_empty(const struct outbox *outbox) {
-  return outbox->count == 0 && outbox->in_flight == 0;
+  return outbox->block == NULL && outbox->queue == NULL;
 }
+/* Whether a source is among what waits. */
+bool outbox_has_source(const struct outbox *outbox);
 
 /* Writes what the stream takes; once, or more often while a source has more, to a limit: true when
  * it is to be called again. What a full stream leaves behind is copied out of shared blocks, so

@@ -18,6 +18,7 @@ enum {
   TURN_BUDGET_NS = 1000 * 1000,
   EVENTS_A_FLUSH = 256, /* after so many reads what they caused is flushed ... */
   EVENTS_A_CHECK = 16,  /* ... or after TURN_BUDGET_NS, looked at every so many */
+  KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
   ACCEPTS_A_POLL = 64,  /* so that a rush of new connections does not starve those that are open */
 };
 
@@ -98,25 +99,42 @@ slice worker_date(struct worker *worker) {
 
 /* --- the lists of a turn --- */
 
-static struct outbox *take_dirty(struct worker *worker) {
-  struct outbox *outbox = worker->dirty;
-  worker->dirty = outbox->next_dirty;
-  if (worker->dirty == NULL) worker->dirty_last = NULL;
-  outbox->is_dirty = false;
-  return outbox;
+static bool has_dirty(const struct worker *worker) {
+  return worker->dirty.first < worker->dirty.end;
+}
+
+static void make_room(struct dirty_list *dirty) {
+  if (dirty->first > dirty->capacity / 2) {
+    /* Under load it may never be empty: what was flushed makes room. */
+    dirty->end -= dirty->first;
+    memmove(dirty->outboxes, dirty->outboxes + dirty->first, dirty->end * sizeof(struct outbox *));
+    dirty->first = 0;
+    for (uint32_t i = 0; i < dirty->end; i++) {
+      if (dirty->outboxes[i] != NULL) dirty->outboxes[i]->dirty_place = i + 1;
+    }
+    return;
+  }
+  dirty->capacity = dirty->capacity > 0 ? dirty->capacity * 2 : 64;
+  dirty->outboxes = mem_realloc(dirty->outboxes, dirty->capacity * sizeof(struct outbox *));
+}
+
+void worker_push_dirty(struct worker *worker, struct outbox *outbox) {
+  make_room(&worker->dirty);
+  worker_mark_dirty(worker, outbox);
 }
 
 void worker_forget_dirty(struct worker *worker, struct outbox *outbox) {
-  if (!outbox->is_dirty) return;
-  struct outbox *before = NULL;
-  for (struct outbox *at = worker->dirty; at != outbox; at = at->next_dirty) before = at;
-  if (before != NULL) {
-    before->next_dirty = outbox->next_dirty;
-  } else {
-    worker->dirty = outbox->next_dirty;
-  }
-  if (worker->dirty_last == outbox) worker->dirty_last = before;
-  outbox->is_dirty = false;
+  if (outbox->dirty_place == 0) return;
+  worker->dirty.outboxes[outbox->dirty_place - 1] = NULL;
+  outbox->dirty_place = 0;
+}
+
+/* All are flushed: the list begins anew, and gives back what a large fan-out made of it. */
+static void empty_dirty(struct dirty_list *dirty) {
+  dirty->first = dirty->end = 0;
+  if (dirty->capacity <= KEPT_DIRTY) return;
+  mem_free(dirty->outboxes);
+  *dirty = (struct dirty_list){0};
 }
 
 void worker_make_runnable(struct worker *worker, struct conn *conn) {
@@ -149,14 +167,19 @@ static void run_runnable(struct worker *worker) {
 }
 
 static void flush(struct worker *worker, uint64_t deadline_ns) {
+  struct dirty_list *dirty = &worker->dirty;
   unsigned flushed = 0;
-  while (worker->dirty != NULL) {
-    struct outbox *outbox = take_dirty(worker);
+  while (has_dirty(worker)) {
+    struct outbox *outbox = dirty->outboxes[dirty->first++];
+    if (dirty->first < dirty->end) __builtin_prefetch(dirty->outboxes[dirty->first]);
+    if (outbox == NULL) continue;
+    outbox->dirty_place = 0;
     bool has_more = outbox_flush(outbox);
     if (has_more) worker_mark_dirty(worker, outbox);
     /* A write costs a microsecond or two; the clock is not asked after each. */
     if ((has_more || ++flushed % 32 == 0) && clock_real_ns() >= deadline_ns) break;
   }
+  if (!has_dirty(worker)) empty_dirty(dirty);
 }
 
 static void sweep(struct worker *worker) {
@@ -187,12 +210,12 @@ static bool run_turn(struct worker *worker) {
     run_runnable(worker);
     flush(worker, deadline_ns);
     sweep(worker);
-    has_left = has_left || worker->dirty != NULL || worker->runnable != NULL ||
+    has_left = has_left || has_dirty(worker) || worker->runnable != NULL ||
                topics_has_waiting(&worker->topics) ||
                timers_next_due_ms(&worker->timers) <= clock_now_ms();
     now_ns = clock_real_ns();
   } while (has_left && now_ns < deadline_ns);
-  if (worker->dirty == NULL) {
+  if (!has_dirty(worker)) {
     block_writer_recycle(&worker->blocks);
     worker->encodings = (struct encoding_cache){0};
   }
@@ -274,7 +297,7 @@ static void on_prepare(uv_prepare_t *prepare) {
   }
   bool has_garbage = worker->hooks->step(worker, was_idle && !has_left);
   set_idle(worker,
-           has_left || has_garbage || worker->dirty != NULL || worker->stage == WORKER_STOP_ASKED);
+           has_left || has_garbage || has_dirty(worker) || worker->stage == WORKER_STOP_ASKED);
   bound_poll(worker);
   uint64_t stall_ns = clock_real_ns() - worker->polled_ns;
   if (stall_ns > worker->longest_stall_ns) worker->longest_stall_ns = stall_ns;
@@ -448,6 +471,7 @@ static void *run(void *argument) {
   timers_deinit(&worker->timers);
   block_writer_deinit(&worker->blocks);
   buf_deinit(&worker->scratch);
+  mem_free(worker->dirty.outboxes);
   gateway_worker_ended(worker->gateway);
   return NULL;
 }

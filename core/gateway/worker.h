@@ -43,6 +43,14 @@ typedef enum {
   WORKER_LEFT,
 } worker_stage;
 
+/* The outboxes that have something to write, in the order in which they got it. */
+struct dirty_list {
+  struct outbox **outboxes; /* [first .. end); NULL: taken off */
+  uint32_t first;
+  uint32_t end;
+  uint32_t capacity;
+};
+
 struct worker {
   struct gateway *gateway;
   size_t index; /* from 0; people see index + 1 */
@@ -71,10 +79,9 @@ struct worker {
   struct buf scratch; /* for what is copied on at once: heads of answers */
   struct listener *listeners;
   size_t listener_count;
-  struct list conns;    /* of struct conn */
-  struct list https;    /* of struct http_conn */
-  struct outbox *dirty; /* what has something to write, first to last */
-  struct outbox *dirty_last;
+  struct list conns; /* of struct conn */
+  struct list https; /* of struct http_conn */
+  struct dirty_list dirty;
   struct conn *runnable; /* whose events wait for the turn */
   struct conn *runnable_last;
   struct list swept; /* connections to free when the turn ends */
@@ -146,18 +153,18 @@ size_t worker_format_position(const struct worker *worker, const hub_position *p
 hub_start worker_parse_since(const struct worker *worker, slice since, hub_from from,
                              uint64_t from_count);
 
-/* Puts an outbox on the list of those that are flushed when the turn ends. Inline: once a delivery.
- */
+/* Puts an outbox on the list of those that are flushed when the turn ends, making room there. */
+void worker_push_dirty(struct worker *worker, struct outbox *outbox);
+/* The same where it is not there yet. Inline: once a delivery. */
 static inline void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
-  if (outbox->is_dirty) return;
-  outbox->is_dirty = true;
-  outbox->next_dirty = NULL;
-  if (worker->dirty_last != NULL) {
-    worker->dirty_last->next_dirty = outbox;
-  } else {
-    worker->dirty = outbox;
+  struct dirty_list *dirty = &worker->dirty;
+  if (outbox->dirty_place > 0) return;
+  if (dirty->end == dirty->capacity) {
+    worker_push_dirty(worker, outbox);
+    return;
   }
-  worker->dirty_last = outbox;
+  dirty->outboxes[dirty->end++] = outbox;
+  outbox->dirty_place = dirty->end;
 }
 /* Takes it off again: its stream is gone. */
 void worker_forget_dirty(struct worker *worker, struct outbox *outbox);

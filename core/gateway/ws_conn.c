@@ -37,6 +37,7 @@ static void push_control(struct conn *conn, ws_opcode opcode, slice payload) {
 static void push_close(struct ws_conn *ws, int code, slice reason) {
   if (ws->has_sent_close) return;
   ws->has_sent_close = true;
+  ws->conn.outbox.is_awaited = true; /* from here on */
   char frame[WS_FRAME_CLOSE_MAX];
   size_t len = ws_frame_encode_close(frame, (uint16_t)code, reason);
   conn_push_bytes(&ws->conn, slice_of(frame, len), SLICE(""));
@@ -340,6 +341,7 @@ struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int 
   ws->next_ping_ms = route->options.ping_every_ms > 0
                          ? conn->last_heard_ms + route->options.ping_every_ms
                          : UINT64_MAX;
+  conn->outbox.is_awaited = false;
   stream_set_owner(conn->stream, &stream_events, ws);
   conn_push_bytes(conn, origin->head, SLICE(""));
   stream_set_reading(conn->stream, true);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -50,24 +52,41 @@ static void on_read(uv_stream_t *handle, ssize_t len, const uv_buf_t *buffer) {
   plain->stream.events->on_end(plain->stream.owner, len == UV_EOF ? 0 : (int)len);
 }
 
-/* The system call itself: this is where a gateway spends most of its time, and uv_try_write would
- * add a hundred instructions. uv_buf_t is laid out as struct iovec (libuv says so for Unix). */
-static int plain_write(struct stream *stream, const uv_buf_t *slices, unsigned count) {
-  struct plain *plain = plain_of(stream);
-  if (plain->rest != NULL || plain->is_closing) return 0;
-  ssize_t taken;
-  do {
-    if (count == 1) {
-      taken = send(plain->fd, slices->base, slices->len, MSG_NOSIGNAL | MSG_DONTWAIT);
-    } else {
-      struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)slices, .msg_iovlen = count};
-      taken = sendmsg(plain->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    }
-  } while (taken < 0 && errno == EINTR);
+/* What the kernel said of a write: bytes taken, 0 when it takes none for now, or an error. */
+static int judge_write(ssize_t taken) {
   if (taken >= 0) return (int)taken;
   return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS
              ? 0
              : uv_translate_sys_error(errno);
+}
+
+/* The system call itself: this is where a gateway spends most of its time. uv_try_write would add
+ * a hundred instructions, and send() fifty: in a program with threads it is a point at which a
+ * thread may be cancelled, and none of ours is. */
+static int plain_write(struct stream *stream, const char *data, size_t len) {
+  struct plain *plain = plain_of(stream);
+  if (plain->rest != NULL || plain->is_closing) return 0;
+  ssize_t taken;
+  do {
+#ifdef SYS_sendto
+    taken = syscall(SYS_sendto, plain->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
+#else
+    taken = send(plain->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+#endif
+  } while (__builtin_expect(taken < 0, 0) && errno == EINTR);
+  return __builtin_expect(taken >= 0, 1) ? (int)taken : judge_write(taken);
+}
+
+/* uv_buf_t is laid out as struct iovec (libuv says so for Unix). */
+static int plain_write_slices(struct stream *stream, const uv_buf_t *slices, unsigned count) {
+  struct plain *plain = plain_of(stream);
+  if (plain->rest != NULL || plain->is_closing) return 0;
+  struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)slices, .msg_iovlen = count};
+  ssize_t taken;
+  do {
+    taken = sendmsg(plain->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (taken < 0 && errno == EINTR);
+  return judge_write(taken);
 }
 
 static void on_rest_written(uv_write_t *request, int status) {
@@ -135,6 +154,7 @@ static void plain_close(struct stream *stream, bool is_reset) {
 
 static const struct stream_ops plain_ops = {
     .write = plain_write,
+    .write_slices = plain_write_slices,
     .push_rest = plain_push_rest,
     .set_reading = plain_set_reading,
     .shutdown = plain_shutdown,

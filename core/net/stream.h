@@ -25,7 +25,8 @@ struct stream_events {
 };
 
 struct stream_ops {
-  int (*write)(struct stream *stream, const uv_buf_t *slices, unsigned count);
+  int (*write)(struct stream *stream, const char *data, size_t len);
+  int (*write_slices)(struct stream *stream, const uv_buf_t *slices, unsigned count);
   void (*push_rest)(struct stream *stream, char *data, size_t len);
   void (*set_reading)(struct stream *stream, bool is_reading);
   void (*shutdown)(struct stream *stream);
@@ -55,8 +56,12 @@ size_t stream_remote_address(struct stream *stream, char out[STREAM_ADDRESS_BYTE
 
 /* Writes at once what the kernel takes. Bytes taken; 0 when it takes none (and while a rest is
  * under way); a negative UV_E code when the stream is broken. */
-static inline int stream_write(struct stream *stream, const uv_buf_t *slices, unsigned count) {
-  return stream->ops->write(stream, slices, count);
+static inline int stream_write(struct stream *stream, const char *data, size_t len) {
+  return stream->ops->write(stream, data, len);
+}
+static inline int stream_write_slices(struct stream *stream, const uv_buf_t *slices,
+                                      unsigned count) {
+  return stream->ops->write_slices(stream, slices, count);
 }
 /* Takes over `data` (mem_alloc), writes it when the kernel can, then tells on_writable. Only one
  * at a time. */
