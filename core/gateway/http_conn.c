@@ -123,19 +123,12 @@ static void on_closed(void *owner) {
   http_conn_retire(http);
 }
 
-void http_conn_accept(struct worker *worker, uv_stream_t *listener) {
+void http_conn_open(struct worker *worker, struct stream *stream, slice address) {
   struct http_conn *http = http_conn_new(worker);
-  int error;
-  http->stream = stream_accept(listener, &stream_events, http, &error);
-  outbox_init(&http->outbox, &outbox_events, http->stream);
-  if (http->stream == NULL) {
-    log_debug("cannot accept a connection: %s", uv_strerror(error));
-    http_conn_retire(http);
-    return;
-  }
-  char text[STREAM_ADDRESS_BYTES];
-  size_t len = stream_remote_address(http->stream, text);
-  http->address = gateway_enter(worker->gateway, slice_of(text, len), &http->is_welcome);
+  http->stream = stream;
+  stream_set_owner(stream, &stream_events, http);
+  outbox_init(&http->outbox, &outbox_events, stream);
+  http->address = gateway_enter(worker->gateway, address, &http->is_welcome);
   http->http_minor = 1;
   http->state = HTTP_READING_HEAD;
   set_timer(http, worker->limits->header_timeout);

@@ -7,15 +7,15 @@
 #define PERIGEE_GATEWAY_HTTP_CONN_H
 
 #include <stdbool.h>
-#include <uv.h>
 
 #include "base/slice.h"
 
+struct stream;
 struct worker;
 struct http_conn;
 
-/* Accepts what waits on the listener. Past a limit of connections it is answered with 503. */
-void http_conn_accept(struct worker *worker, uv_stream_t *listener);
+/* Takes over a stream that was accepted. Past a limit of connections it is answered with 503. */
+void http_conn_open(struct worker *worker, struct stream *stream, slice address);
 
 /* The gateway stops: idle connections close, the others after their answer. With `at_once` all are
  * cut. */

@@ -1,7 +1,10 @@
 #include "gateway/worker.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -19,19 +22,16 @@ enum {
   EVENTS_A_FLUSH = 256, /* after so many reads what they caused is flushed ... */
   EVENTS_A_CHECK = 16,  /* ... or after TURN_BUDGET_NS, looked at every so many */
   KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
-  ACCEPTS_A_POLL = 64,  /* so that a rush of new connections does not starve those that are open */
+  ACCEPT_PAUSE_MS = 100,
+  ACCEPTS_A_POLL = 64, /* so that a rush of new connections does not starve those that are open */
 };
 
 /* One listening socket of this worker. */
 struct listener {
-  union {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-  } uv;
+  uv_poll_t poll;
   struct worker *worker;
-  bool is_waiting; /* a connection waits for the next poll */
+  struct timer retry; /* while the process has no descriptor left */
+  int socket;
 };
 
 /* --- positions and publishing --- */
@@ -273,31 +273,22 @@ static void bound_poll(struct worker *worker) {
   }
 }
 
-static void accept_waiting(struct worker *worker) {
-  worker->accept_count = 0;
-  for (size_t i = 0; i < worker->listener_count; i++) {
-    struct listener *listener = &worker->listeners[i];
-    if (!listener->is_waiting) continue;
-    listener->is_waiting = false;
-    http_conn_accept(worker, &listener->uv.stream);
-  }
-}
-
 static void leave(struct worker *worker);
 
 static void on_prepare(uv_prepare_t *prepare) {
   struct worker *worker = prepare->data;
   bool was_idle = worker->event_count == worker->polled_count;
   stall_beat(&worker->activity); /* also of a worker that was woken to show that it lives */
-  accept_waiting(worker);
+  stream_loop_sweep(&worker->streams);
   bool has_left = run_turn(worker);
   if (worker->stage != WORKER_SERVING) leave(worker);
   for (; !has_left && worker->acknowledge_count > 0; worker->acknowledge_count--) {
     gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
   }
   bool has_garbage = worker->hooks->step(worker, was_idle && !has_left);
-  set_idle(worker,
-           has_left || has_garbage || has_dirty(worker) || worker->stage == WORKER_STOP_ASKED);
+  set_idle(worker, has_left || has_garbage || has_dirty(worker) ||
+                       worker->stage == WORKER_STOP_ASKED ||
+                       stream_loop_has_closed(&worker->streams));
   bound_poll(worker);
   uint64_t stall_ns = clock_real_ns() - worker->polled_ns;
   if (stall_ns > worker->longest_stall_ns) worker->longest_stall_ns = stall_ns;
@@ -312,26 +303,37 @@ static void on_check(uv_check_t *check) {
 
 /* --- listening --- */
 
-static void on_connection(uv_stream_t *stream, int status) {
-  struct listener *listener = stream->data;
-  struct worker *worker = listener->worker;
-  if (status < 0) {
-    log_warn("cannot accept a connection: %s", uv_strerror(status));
-    return;
-  }
-  if (++worker->accept_count > ACCEPTS_A_POLL) {
-    listener->is_waiting = true;
-    set_idle(worker, true);
-    return;
-  }
-  http_conn_accept(worker, stream);
-  worker_after_event(worker);
+static void on_connection(uv_poll_t *poll, int status, int events);
+
+static void on_retry(struct timer *timer) {
+  struct listener *listener = CONTAINER_OF(timer, struct listener, retry);
+  uv_poll_start(&listener->poll, UV_READABLE, on_connection);
 }
 
-static bool is_unix_socket(int fd) {
-  struct sockaddr_storage address;
-  socklen_t len = sizeof address;
-  return getsockname(fd, (struct sockaddr *)&address, &len) == 0 && address.ss_family == AF_UNIX;
+/* Nobody is accepted for a moment: what waits would keep the loop busy. */
+static void pause_accepting(struct listener *listener, int error) {
+  log_warn("cannot accept a connection: %s", uv_strerror(error));
+  uv_poll_stop(&listener->poll);
+  timer_start(&listener->worker->timers, &listener->retry, clock_now_ms() + ACCEPT_PAUSE_MS);
+}
+
+/* Those that are too many wait for the next poll. */
+static void on_connection(uv_poll_t *poll, int status, int events) {
+  struct listener *listener = poll->data;
+  struct worker *worker = listener->worker;
+  (void)status; /* accepting tells */
+  (void)events;
+  for (int count = 0; count < ACCEPTS_A_POLL; count++) {
+    char address[STREAM_ADDRESS_BYTES];
+    int error;
+    struct stream *stream = stream_accept(&worker->streams, listener->socket, address, &error);
+    if (stream == NULL) {
+      if (error != UV_EAGAIN) pause_accepting(listener, error);
+      return;
+    }
+    http_conn_open(worker, stream, slice_of_string(address));
+    worker_after_event(worker);
+  }
 }
 
 static void open_listeners(struct worker *worker, const int *sockets, size_t count) {
@@ -340,21 +342,20 @@ static void open_listeners(struct worker *worker, const int *sockets, size_t cou
   for (size_t i = 0; i < count; i++) {
     struct listener *listener = &worker->listeners[i];
     listener->worker = worker;
-    if (is_unix_socket(sockets[i])) {
-      uv_pipe_init(&worker->loop, &listener->uv.pipe, 0);
-      REQUIRE(uv_pipe_open(&listener->uv.pipe, sockets[i]) == 0);
-    } else {
-      uv_tcp_init(&worker->loop, &listener->uv.tcp);
-      REQUIRE(uv_tcp_open(&listener->uv.tcp, sockets[i]) == 0);
-    }
-    listener->uv.handle.data = listener;
+    listener->socket = sockets[i];
+    timer_init(&listener->retry, on_retry);
+    REQUIRE(uv_poll_init(&worker->loop, &listener->poll, sockets[i]) == 0);
+    listener->poll.data = listener;
   }
 }
 
 static void listen_all(struct worker *worker) {
   for (size_t i = 0; i < worker->listener_count; i++) {
-    int error = uv_listen(&worker->listeners[i].uv.stream, LISTENER_BACKLOG, on_connection);
-    if (error < 0) log_error("cannot listen: %s", uv_strerror(error));
+    struct listener *listener = &worker->listeners[i];
+    if (listen(listener->socket, LISTENER_BACKLOG) < 0) {
+      log_error("cannot listen: %s", strerror(errno));
+    }
+    uv_poll_start(&listener->poll, UV_READABLE, on_connection);
   }
 }
 
@@ -374,8 +375,7 @@ static void wake(void *context) {
 
 static void open_loop(struct worker *worker) {
   REQUIRE(uv_loop_init(&worker->loop) == 0);
-  worker->stream_loop = (struct stream_loop){mem_alloc(WORKER_READ_BYTES), WORKER_READ_BYTES};
-  worker->loop.data = &worker->stream_loop;
+  stream_loop_open(&worker->streams, &worker->loop, WORKER_READ_BYTES);
   uv_prepare_init(&worker->loop, &worker->prepare);
   uv_check_init(&worker->loop, &worker->check);
   uv_idle_init(&worker->loop, &worker->idle);
@@ -392,9 +392,11 @@ static void open_loop(struct worker *worker) {
 
 static void close_listeners(struct worker *worker) {
   for (size_t i = 0; i < worker->listener_count; i++) {
-    if (!uv_is_closing(&worker->listeners[i].uv.handle)) {
-      uv_close(&worker->listeners[i].uv.handle, NULL);
-    }
+    struct listener *listener = &worker->listeners[i];
+    if (uv_is_closing((uv_handle_t *)&listener->poll)) continue;
+    timer_stop(&worker->timers, &listener->retry);
+    uv_close((uv_handle_t *)&listener->poll, NULL);
+    close(listener->socket);
   }
 }
 
@@ -439,9 +441,9 @@ static void close_loop(struct worker *worker) {
   uv_close((uv_handle_t *)&worker->timer, NULL);
   uv_close((uv_handle_t *)&worker->async, NULL);
   close_listeners(worker);
+  stream_loop_close(&worker->streams);
   uv_run(&worker->loop, UV_RUN_DEFAULT);
   REQUIRE(uv_loop_close(&worker->loop) == 0);
-  mem_free(worker->stream_loop.read_buffer);
   mem_free(worker->listeners);
 }
 

@@ -75,7 +75,7 @@ struct worker {
   uv_async_t async;
   uv_timer_t timer; /* bounds the poll; what is due is in `timers` */
   uint64_t timer_due_ms;
-  struct stream_loop stream_loop;
+  struct stream_loop streams;
   struct buf scratch; /* for what is copied on at once: heads of answers */
   struct listener *listeners;
   size_t listener_count;
@@ -95,7 +95,6 @@ struct worker {
   uint64_t event_count;       /* events of the loop: reads, accepts */
   uint64_t flushed_count;     /* event_count at the last flush */
   uint64_t polled_count;      /* event_count before the last poll */
-  unsigned accept_count;      /* connections accepted since the last poll */
   unsigned acknowledge_count; /* of worker_post_advance, due when the turn has flushed */
   uint64_t date_second;       /* what `date` shows */
   char date[32];

@@ -1,155 +1,197 @@
+#define _GNU_SOURCE /* accept4 */
 #include "net/stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "net/socket_call.h"
 
-/* A plain stream. `rest` is the one uv_write that may be under way. */
-struct plain {
-  struct stream stream;
-  union {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-  } uv;
-  struct rest *rest;
-  int fd;
-  bool has_ended;
-  bool is_closing;
+enum { EVENTS_A_WAIT = 256 };
+
+/* What a full socket has left of a write, until it is taken. */
+struct rest {
+  char *data;
+  size_t len;
+  size_t at; /* written */
 };
 
-struct rest {
-  uv_write_t request;
-  struct plain *plain;
-  char *data;
+/* A plain stream. */
+struct plain {
+  struct stream stream;
+  struct stream_loop *loop;
+  union {
+    struct rest *rest;   /* NULL: none */
+    struct stream *next; /* once it is closed: in loop->closed */
+  } link;
+  int fd;
+  uint8_t watched;  /* what epoll tells: EPOLLIN, EPOLLOUT, 0 when the socket is not in it */
+  bool can_write;   /* nothing is under way and it is not closed */
+  bool is_reading;  /* its owner wants to be told what arrives */
+  bool has_ended;   /* the peer sends no more */
+  bool is_closed;   /* the descriptor is gone, or somebody else's */
+  bool is_shutting; /* our side ends when the rest is written */
 };
 
 static struct plain *plain_of(struct stream *stream) {
   return CONTAINER_OF(stream, struct plain, stream);
 }
 
-static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
-  (void)suggested;
-  const struct stream_loop *shared = handle->loop->data;
-  *out = uv_buf_init(shared->read_buffer, (unsigned)shared->read_bytes);
+/* --- watching --- */
+
+static bool has_rest(const struct plain *plain) {
+  return !plain->is_closed && plain->link.rest != NULL;
 }
 
-static void on_read(uv_stream_t *handle, ssize_t len, const uv_buf_t *buffer) {
-  struct plain *plain = handle->data;
-  if (len == 0 || plain->is_closing) return;
-  if (len > 0) {
-    plain->stream.events->on_read(plain->stream.owner, buffer->base, (size_t)len);
-    return;
-  }
-  uv_read_stop(handle);
-  if (plain->has_ended) return;
+static unsigned wanted_of(const struct plain *plain) {
+  return (plain->is_reading && !plain->has_ended ? (unsigned)EPOLLIN : 0u) |
+         (has_rest(plain) ? (unsigned)EPOLLOUT : 0u);
+}
+
+/* Watches what is wanted and no more. The end of a connection and its errors are told in any case,
+ * so a stream that wants nothing leaves the epoll altogether. */
+static void watch(struct plain *plain) {
+  unsigned wanted = wanted_of(plain);
+  if (wanted == plain->watched) return;
+  int change = plain->watched == 0 ? EPOLL_CTL_ADD : wanted == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
+  struct epoll_event event = {.events = wanted, .data.ptr = plain};
+  REQUIRE(epoll_ctl(plain->loop->epoll, change, plain->fd, &event) == 0);
+  plain->watched = (uint8_t)wanted;
+}
+
+static void end(struct plain *plain, int error) {
   plain->has_ended = true;
-  plain->stream.events->on_end(plain->stream.owner, len == UV_EOF ? 0 : (int)len);
+  watch(plain);
+  plain->stream.events->on_end(plain->stream.owner, error);
+}
+
+static void read_some(struct plain *plain) {
+  struct stream_loop *loop = plain->loop;
+  ssize_t len = socket_receive(plain->fd, loop->read_buffer, loop->read_bytes);
+  if (len > 0) {
+    plain->stream.events->on_read(plain->stream.owner, loop->read_buffer, (size_t)len);
+  } else if (len == 0) {
+    end(plain, 0);
+  } else if (len != -EAGAIN && len != -EWOULDBLOCK && len != -ENOBUFS) {
+    end(plain, uv_translate_sys_error((int)-len));
+  }
+}
+
+static void drop_rest(struct plain *plain) {
+  mem_free(plain->link.rest->data);
+  mem_free(plain->link.rest);
+  plain->link.rest = NULL;
 }
 
 /* What the kernel said of a write: bytes taken, 0 when it takes none for now, or an error. */
 static int judge_write(ssize_t taken) {
-  if (taken >= 0) return (int)taken;
-  return errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS
+  if (__builtin_expect(taken >= 0, 1)) return (int)taken;
+  return taken == -EAGAIN || taken == -EWOULDBLOCK || taken == -ENOBUFS
              ? 0
-             : uv_translate_sys_error(errno);
+             : uv_translate_sys_error((int)-taken);
 }
 
-/* The system call itself: this is where a gateway spends most of its time. uv_try_write would add
- * a hundred instructions, and send() fifty: in a program with threads it is a point at which a
- * thread may be cancelled, and none of ours is. */
+static void write_rest(struct plain *plain) {
+  struct rest *rest = plain->link.rest;
+  int taken = judge_write(socket_send(plain->fd, rest->data + rest->at, rest->len - rest->at));
+  if (taken >= 0) {
+    rest->at += (size_t)taken;
+    if (rest->at < rest->len) return;
+  }
+  drop_rest(plain);
+  plain->can_write = true;
+  watch(plain);
+  if (plain->is_shutting) shutdown(plain->fd, SHUT_WR);
+  plain->stream.events->on_writable(plain->stream.owner, taken < 0 ? taken : 0);
+}
+
+/* A stream that was closed meanwhile is still there: it goes in stream_loop_sweep. */
+static void on_event(struct plain *plain, unsigned events) {
+  bool is_over = (events & (EPOLLHUP | EPOLLERR)) != 0;
+  if (has_rest(plain) && (is_over || (events & EPOLLOUT) != 0)) write_rest(plain);
+  if (plain->is_closed) return;
+  if (!plain->is_reading || plain->has_ended) {
+    /* Reading was paused: only now does that cost a system call. */
+    watch(plain);
+  } else if (is_over || (events & EPOLLIN) != 0) {
+    read_some(plain);
+  }
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events) {
+  (void)status;
+  (void)events;
+  struct stream_loop *loop = poll->data;
+  struct epoll_event ready[EVENTS_A_WAIT];
+  /* What is left when all are used is there again after the next poll. */
+  int count = epoll_wait(loop->epoll, ready, EVENTS_A_WAIT, 0);
+  for (int i = 0; i < count; i++) on_event(ready[i].data.ptr, ready[i].events);
+}
+
+/* --- what a stream does --- */
+
 static int plain_write(struct stream *stream, const char *data, size_t len) {
   struct plain *plain = plain_of(stream);
-  if (plain->rest != NULL || plain->is_closing) return 0;
-  ssize_t taken;
-  do {
-#ifdef SYS_sendto
-    taken = syscall(SYS_sendto, plain->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT, NULL, 0);
-#else
-    taken = send(plain->fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-#endif
-  } while (__builtin_expect(taken < 0, 0) && errno == EINTR);
-  return __builtin_expect(taken >= 0, 1) ? (int)taken : judge_write(taken);
+  return plain->can_write ? judge_write(socket_send(plain->fd, data, len)) : 0;
 }
 
 /* uv_buf_t is laid out as struct iovec (libuv says so for Unix). */
 static int plain_write_slices(struct stream *stream, const uv_buf_t *slices, unsigned count) {
   struct plain *plain = plain_of(stream);
-  if (plain->rest != NULL || plain->is_closing) return 0;
+  if (!plain->can_write) return 0;
   struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)slices, .msg_iovlen = count};
   ssize_t taken;
   do {
     taken = sendmsg(plain->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   } while (taken < 0 && errno == EINTR);
-  return judge_write(taken);
-}
-
-static void on_rest_written(uv_write_t *request, int status) {
-  struct rest *rest = CONTAINER_OF(request, struct rest, request);
-  struct plain *plain = rest->plain;
-  plain->rest = NULL;
-  mem_free(rest->data);
-  mem_free(rest);
-  if (!plain->is_closing) plain->stream.events->on_writable(plain->stream.owner, status);
+  return judge_write(taken < 0 ? -errno : taken);
 }
 
 static void plain_push_rest(struct stream *stream, char *data, size_t len) {
   struct plain *plain = plain_of(stream);
-  REQUIRE(plain->rest == NULL);
-  struct rest *rest = mem_alloc(sizeof *rest);
-  *rest = (struct rest){.plain = plain, .data = data};
-  plain->rest = rest;
-  uv_buf_t whole = uv_buf_init(data, (unsigned)len);
-  int error = uv_write(&rest->request, &plain->uv.stream, &whole, 1, on_rest_written);
-  /* It can only fail at once on a stream that is closing, and then nobody is told. */
-  if (error < 0) {
-    plain->rest = NULL;
+  if (plain->is_closed) {
     mem_free(data);
-    mem_free(rest);
+    return;
   }
+  REQUIRE(plain->link.rest == NULL);
+  plain->link.rest = mem_alloc(sizeof *plain->link.rest);
+  *plain->link.rest = (struct rest){.data = data, .len = len};
+  plain->can_write = false;
+  watch(plain);
 }
 
 static void plain_set_reading(struct stream *stream, bool is_reading) {
   struct plain *plain = plain_of(stream);
-  if (plain->is_closing || plain->has_ended) return;
-  if (is_reading) {
-    uv_read_start(&plain->uv.stream, on_alloc, on_read);
-  } else {
-    uv_read_stop(&plain->uv.stream);
-  }
-}
-
-static void on_shut_down(uv_shutdown_t *request, int status) {
-  (void)status;
-  mem_free(request);
+  if (plain->is_closed) return;
+  plain->is_reading = is_reading;
+  /* To stop costs nothing unless something arrives (on_event). */
+  if (is_reading) watch(plain);
 }
 
 static void plain_shutdown(struct stream *stream) {
   struct plain *plain = plain_of(stream);
-  uv_shutdown_t *request = mem_alloc(sizeof *request);
-  if (uv_shutdown(request, &plain->uv.stream, on_shut_down) < 0) mem_free(request);
-}
-
-static void on_closed(uv_handle_t *handle) {
-  struct plain *plain = handle->data;
-  plain->stream.events->on_closed(plain->stream.owner);
-  mem_free(plain);
+  if (plain->is_closed) return;
+  plain->is_shutting = true;
+  if (!has_rest(plain)) shutdown(plain->fd, SHUT_WR);
 }
 
 static void plain_close(struct stream *stream, bool is_reset) {
   struct plain *plain = plain_of(stream);
-  if (plain->is_closing) return;
-  plain->is_closing = true;
-  if (is_reset && plain->uv.handle.type == UV_TCP &&
-      uv_tcp_close_reset(&plain->uv.tcp, on_closed) == 0) {
-    return;
+  if (plain->is_closed) return;
+  if (has_rest(plain)) drop_rest(plain);
+  if (is_reset) {
+    struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(plain->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   }
-  uv_close(&plain->uv.handle, on_closed);
+  close(plain->fd); /* and it leaves the epoll */
+  plain->is_closed = true;
+  plain->can_write = false;
+  plain->link.next = plain->loop->closed;
+  plain->loop->closed = stream;
 }
 
 static const struct stream_ops plain_ops = {
@@ -161,42 +203,57 @@ static const struct stream_ops plain_ops = {
     .close = plain_close,
 };
 
-static void on_refused_closed(uv_handle_t *handle) {
-  mem_free(handle->data);
+static void format_address(const struct sockaddr_storage *address, char out[STREAM_ADDRESS_BYTES]) {
+  int error = UV_EAFNOSUPPORT;
+  if (address->ss_family == AF_INET6) {
+    error = uv_ip6_name((const struct sockaddr_in6 *)address, out, STREAM_ADDRESS_BYTES);
+  } else if (address->ss_family == AF_INET) {
+    error = uv_ip4_name((const struct sockaddr_in *)address, out, STREAM_ADDRESS_BYTES);
+  }
+  if (error < 0) snprintf(out, STREAM_ADDRESS_BYTES, "unix");
 }
 
-struct stream *stream_accept(uv_stream_t *listener, const struct stream_events *events, void *owner,
-                             int *error) {
-  struct plain *plain = mem_alloc(sizeof *plain);
-  *plain = (struct plain){.stream = {.ops = &plain_ops, .events = events, .owner = owner}};
-  if (listener->type == UV_TCP) {
-    uv_tcp_init(listener->loop, &plain->uv.tcp);
-  } else {
-    uv_pipe_init(listener->loop, &plain->uv.pipe, 0);
-  }
-  plain->uv.handle.data = plain;
-  *error = uv_accept(listener, &plain->uv.stream);
-  if (*error < 0) {
-    uv_close(&plain->uv.handle, on_refused_closed);
+struct stream *stream_accept(struct stream_loop *loop, int listener,
+                             char address[STREAM_ADDRESS_BYTES], int *error) {
+  struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+  socklen_t len = sizeof peer;
+  int fd;
+  do {
+    fd = accept4(listener, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  } while (fd < 0 && (errno == EINTR || errno == ECONNABORTED));
+  if (fd < 0) {
+    *error = errno == EWOULDBLOCK ? UV_EAGAIN : uv_translate_sys_error(errno);
     return NULL;
   }
-  uv_os_fd_t fd;
-  REQUIRE(uv_fileno(&plain->uv.handle, &fd) == 0);
-  plain->fd = fd;
+  format_address(&peer, address);
+  struct plain *plain = mem_alloc(sizeof *plain);
+  *plain = (struct plain){.stream = {.ops = &plain_ops}, .loop = loop, .fd = fd, .can_write = true};
   return &plain->stream;
 }
 
-size_t stream_remote_address(struct stream *stream, char out[STREAM_ADDRESS_BYTES]) {
-  struct plain *plain = plain_of(stream);
-  struct sockaddr_storage address;
-  int len = (int)sizeof address;
-  if (plain->uv.handle.type == UV_TCP &&
-      uv_tcp_getpeername(&plain->uv.tcp, (struct sockaddr *)&address, &len) == 0) {
-    int error = address.ss_family == AF_INET6
-                    ? uv_ip6_name((struct sockaddr_in6 *)&address, out, STREAM_ADDRESS_BYTES)
-                    : uv_ip4_name((struct sockaddr_in *)&address, out, STREAM_ADDRESS_BYTES);
-    if (error == 0) return strlen(out);
+/* --- the loop --- */
+
+void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_bytes) {
+  *loop = (struct stream_loop){.read_buffer = mem_alloc(read_bytes), .read_bytes = read_bytes};
+  loop->epoll = epoll_create1(EPOLL_CLOEXEC);
+  REQUIRE(loop->epoll >= 0);
+  REQUIRE(uv_poll_init(uv_loop, &loop->poll, loop->epoll) == 0);
+  loop->poll.data = loop;
+  REQUIRE(uv_poll_start(&loop->poll, UV_READABLE, on_ready) == 0);
+}
+
+void stream_loop_close(struct stream_loop *loop) {
+  REQUIRE(loop->closed == NULL);
+  uv_close((uv_handle_t *)&loop->poll, NULL);
+  close(loop->epoll);
+  mem_free(loop->read_buffer);
+}
+
+void stream_loop_sweep(struct stream_loop *loop) {
+  while (loop->closed != NULL) {
+    struct plain *plain = plain_of(loop->closed);
+    loop->closed = plain->link.next;
+    plain->stream.events->on_closed(plain->stream.owner);
+    mem_free(plain);
   }
-  return (size_t)snprintf(out, STREAM_ADDRESS_BYTES, "%s",
-                          plain->uv.handle.type == UV_TCP ? "unknown" : "unix");
 }

@@ -2,7 +2,11 @@
  *
  * Whoever carries it (a connection, an HTTP connection) is its owner and is told through events;
  * the owner may change (an upgrade). A stream writes what it can at once and never queues more
- * than one rest. It has no limits and no clock: those are its owner's. */
+ * than one rest. It has no limits and no clock: those are its owner's.
+ *
+ * Streams are not libuv's: a uv_tcp_t alone takes 248 bytes, five times what one is here, and each
+ * read and each close costs more. They are watched by an epoll descriptor of their own, which
+ * libuv's loop watches as it does anything else. */
 #ifndef PERIGEE_NET_STREAM_H
 #define PERIGEE_NET_STREAM_H
 
@@ -39,20 +43,33 @@ struct stream {
   void *owner;
 };
 
-/* What the streams of one loop share; uv_loop_t.data points to it. */
+/* What the streams of one loop share. */
 struct stream_loop {
+  uv_poll_t poll; /* of `epoll` */
+  int epoll;
   char *read_buffer;
   size_t read_bytes;
+  struct stream *closed; /* on_closed is not told yet */
 };
 
-/* Accepts the connection that waits on `listener` (a uv_tcp_t or uv_pipe_t in its connection
- * callback). NULL and a UV_E code in `*error` when that fails. Not reading yet. */
-struct stream *stream_accept(uv_stream_t *listener, const struct stream_events *events, void *owner,
-                             int *error);
+/* One read takes at most `read_bytes`. */
+void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_bytes);
+/* Every stream has been told on_closed. The struct must live until libuv's loop has run again. */
+void stream_loop_close(struct stream_loop *loop);
+/* Tells on_closed of the streams that were closed since, and frees them. For whoever runs before
+ * the poll: nothing of a stream may be on the stack. */
+void stream_loop_sweep(struct stream_loop *loop);
+static inline bool stream_loop_has_closed(const struct stream_loop *loop) {
+  return loop->closed != NULL;
+}
 
-/* The remote address without port, "unix" for a Unix socket; returns its length. */
+/* Accepts a connection that waits on a listening socket that does not block, and writes its remote
+ * address without port, "unix" for a Unix socket. Not reading yet; the owner follows with
+ * stream_set_owner. NULL, with a UV_E code in `*error`, when that fails: UV_EAGAIN when none
+ * waits. */
 enum { STREAM_ADDRESS_BYTES = 64 };
-size_t stream_remote_address(struct stream *stream, char out[STREAM_ADDRESS_BYTES]);
+struct stream *stream_accept(struct stream_loop *loop, int listener,
+                             char address[STREAM_ADDRESS_BYTES], int *error);
 
 /* Writes at once what the kernel takes. Bytes taken; 0 when it takes none (and while a rest is
  * under way); a negative UV_E code when the stream is broken. */
@@ -75,8 +92,8 @@ static inline void stream_set_reading(struct stream *stream, bool is_reading) {
 static inline void stream_shutdown(struct stream *stream) {
   stream->ops->shutdown(stream);
 }
-/* Closes; with `is_reset` the peer gets a reset where the transport has one. Then on_closed. No
- * other event follows. */
+/* Closes; with `is_reset` the peer gets a reset where the transport has one. Before the next poll
+ * on_closed is told; no other event follows. */
 static inline void stream_close(struct stream *stream, bool is_reset) {
   stream->ops->close(stream, is_reset);
 }
