@@ -37,27 +37,35 @@ static bool is_control(unsigned char c) {
   return (c < 0x20 && c != '\t') || c == 0x7f;
 }
 
-/* Whether one of the eight bytes is below a space or DEL. */
-static bool has_control(const char *bytes) {
+/* Marks with its top bit each of eight bytes that is a control character and no tab. No sum carries
+ * into the next byte, so each is judged by itself. */
+static uint64_t mark_controls(const char *bytes) {
   uint64_t word;
   memcpy(&word, bytes, sizeof(word));
-  uint64_t del = word ^ EACH_BYTE(0x7f);
-  uint64_t low = (word - EACH_BYTE(0x20)) & ~word;
-  return ((low | ((del - EACH_BYTE(1)) & ~del)) & EACH_BYTE(0x80)) != 0;
+  uint64_t low_bits = word & EACH_BYTE(0x7f);
+  uint64_t from_space = low_bits + EACH_BYTE(0x60);
+  uint64_t is_del = low_bits + EACH_BYTE(1);
+  uint64_t marks = (~from_space | is_del) & ~word & EACH_BYTE(0x80);
+  if (marks == 0) return 0;
+  uint64_t not_tab = (low_bits ^ EACH_BYTE('\t')) + EACH_BYTE(0x7f);
+  return marks & not_tab;
 }
 
-/* The first control character from byte `at` on, or the end. */
+static size_t first_mark(uint64_t marks) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+  return (size_t)__builtin_ctzll(marks) / 8;
+#else
+  return (size_t)__builtin_clzll(marks) / 8;
+#endif
+}
+
+/* The first control character but tabs from byte `at` on, or the end. */
 static size_t find_control(slice bytes, size_t at) {
-  while (at < bytes.len) {
-    size_t end = at + 8;
-    if (end <= bytes.len && !has_control(bytes.data + at)) {
-      at = end;
-      continue;
-    }
-    for (; at < bytes.len && at < end; at++) {
-      if (is_control((unsigned char)bytes.data[at])) return at;
-    }
+  for (; bytes.len - at >= 8; at += 8) {
+    uint64_t marks = mark_controls(bytes.data + at);
+    if (marks != 0) return at + first_mark(marks);
   }
+  while (at < bytes.len && !is_control((unsigned char)bytes.data[at])) at++;
   return at;
 }
 
@@ -79,26 +87,35 @@ http1_line_result http1_guard_scan_line(slice bytes, size_t *at, http1_fault *fa
   return HTTP1_LINE_INVALID;
 }
 
+/* How many bytes at the start are of a class. */
+static size_t count_class(slice text, uint8_t class) {
+  size_t len = 0;
+  while (len < text.len && (classes[(unsigned char)text.data[len]] & class) != 0) len++;
+  return len;
+}
+
 bool http1_guard_is_token(slice text) {
-  for (size_t i = 0; i < text.len; i++) {
-    if ((classes[(unsigned char)text.data[i]] & IS_TOKEN) == 0) return false;
-  }
-  return text.len > 0;
+  return text.len > 0 && count_class(text, IS_TOKEN) == text.len;
 }
 
 bool http1_guard_is_field_value(slice text) {
   return find_control(text, 0) == text.len;
 }
 
-http1_fault http1_guard_split_field(slice line, slice *name, slice *value) {
-  if (line.data[0] == ' ' || line.data[0] == '\t') {
-    return (http1_fault){400, "folded header line"};
+/* The line has no name that ends at a colon. */
+static http1_fault judge_bad_field(slice line) {
+  if (line.data[0] == ' ' || line.data[0] == '\t') return (http1_fault){400, "folded header line"};
+  if (memchr(line.data, ':', line.len) == NULL) {
+    return (http1_fault){400, "header line without a colon"};
   }
-  *value = line;
-  *name = slice_split(value, ':');
-  if (value->data == NULL) return (http1_fault){400, "header line without a colon"};
-  if (!http1_guard_is_token(*name)) return (http1_fault){400, "invalid header name"};
-  *value = slice_trim(*value);
+  return (http1_fault){400, "invalid header name"};
+}
+
+http1_fault http1_guard_split_field(slice line, slice *name, slice *value) {
+  size_t len = count_class(line, IS_TOKEN);
+  if (len == 0 || len == line.len || line.data[len] != ':') return judge_bad_field(line);
+  *name = slice_of(line.data, len);
+  *value = slice_trim(slice_skip(line, len + 1));
   return (http1_fault){0, NULL};
 }
 
@@ -141,16 +158,17 @@ static bool is_hex(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
 }
 
-static bool is_reg_name(slice text) {
-  for (size_t i = 0; i < text.len; i++) {
-    if (text.data[i] == '%') {
-      if (text.len - i < 3 || !is_hex(text.data[i + 1]) || !is_hex(text.data[i + 2])) return false;
-      i += 2;
-    } else if ((classes[(unsigned char)text.data[i]] & IS_REG_NAME) == 0) {
-      return false;
-    }
+/* The length of the reg-name (RFC 3986 section 3.2.2) at the start of a text; a bad escape ends it.
+ */
+static size_t count_reg_name(slice text) {
+  size_t len = 0;
+  for (;;) {
+    len += count_class(slice_skip(text, len), IS_REG_NAME);
+    bool is_escape = text.len - len >= 3 && text.data[len] == '%' && is_hex(text.data[len + 1]) &&
+                     is_hex(text.data[len + 2]);
+    if (!is_escape) return len;
+    len += 3;
   }
-  return text.len > 0;
 }
 
 static bool is_ipv6(slice text) {
@@ -167,13 +185,12 @@ bool http1_guard_is_host(slice text) {
   if (text.len > 0 && text.data[0] == '[') {
     slice address = slice_split(&port, ']');
     if (port.data == NULL || !is_ipv6(slice_skip(address, 1))) return false;
-    if (port.len == 0) return true;
-    if (port.data[0] != ':') return false;
-    port = slice_skip(port, 1);
   } else {
-    if (!is_reg_name(slice_split(&port, ':'))) return false;
-    if (port.data == NULL) return true;
+    size_t len = count_reg_name(text);
+    if (len == 0) return false;
+    port = slice_skip(text, len);
   }
+  if (port.len == 0) return true;
   /* RFC 3986 section 3.2.3: the colon may stand without a port. */
-  return port.len == 0 || is_port(port);
+  return port.data[0] == ':' && (port.len == 1 || is_port(slice_skip(port, 1)));
 }
