@@ -74,6 +74,20 @@ void http1_decoder_deinit(struct http1_decoder *decoder) {
   buf_deinit(&decoder->line);
 }
 
+static void begin_head(struct http1_decoder *decoder) {
+  http1_head_clear(&decoder->head);
+  decoder->has_request_line = false;
+  decoder->empty_line_count = 0;
+  decoder->line_at = decoder->scanned = 0;
+  decoder->state = HTTP1_STATE_HEAD;
+}
+
+void http1_decoder_reset(struct http1_decoder *decoder) {
+  begin_head(decoder);
+  buf_clear(&decoder->line);
+  decoder->fault = no_fault;
+}
+
 void http1_set_max_body(struct http1_decoder *decoder, uint64_t max_body_bytes) {
   decoder->max_body_bytes = max_body_bytes;
 }
@@ -340,11 +354,11 @@ static int complete(struct http1_decoder *decoder) {
 
 static int begin_next(struct http1_decoder *decoder, const slice *in) {
   if (in->len == 0) return HTTP1_PARTIAL;
-  http1_head_clear(&decoder->head);
-  decoder->has_request_line = false;
-  decoder->empty_line_count = 0;
-  decoder->line_at = decoder->scanned = 0;
-  decoder->state = decoder->keep_alive ? HTTP1_STATE_HEAD : HTTP1_STATE_CLOSED;
+  if (decoder->keep_alive) {
+    begin_head(decoder);
+  } else {
+    decoder->state = HTTP1_STATE_CLOSED;
+  }
   return AGAIN;
 }
 

@@ -78,6 +78,8 @@ struct http1_decoder {
 
 void http1_decoder_init(struct http1_decoder *decoder, const http1_limits *limits);
 void http1_decoder_deinit(struct http1_decoder *decoder);
+/* Begins anew, as after init, for another connection's bytes; the memory is kept. */
+void http1_decoder_reset(struct http1_decoder *decoder);
 
 /* Goes on until there is something to say. *consumed says how much of `in` was taken, at most up to
  * the end of the event, so that what a client sends ahead stays with the caller, who calls again

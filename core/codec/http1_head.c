@@ -35,11 +35,6 @@ void http1_head_clear(struct http1_head *head) {
   buf_clear(&head->bytes);
 }
 
-void http1_head_move(struct http1_head *to, struct http1_head *from) {
-  *to = *from;
-  http1_head_init(from, to->bytes.max_bytes);
-}
-
 static slice slice_at(const struct http1_head *head, http1_span span) {
   return span.len > 0 ? slice_of(head->bytes.data + span.at, span.len) : SLICE("");
 }
@@ -50,8 +45,8 @@ static http1_span span_of(const struct http1_head *head, slice part) {
   return (http1_span){(uint32_t)(part.data - head->bytes.data), (uint32_t)part.len};
 }
 
-slice http1_head_method_name(const struct http1_head *head) {
-  return method_names[head->method];
+slice http1_method_name(http1_method method) {
+  return method_names[method];
 }
 
 slice http1_head_target(const struct http1_head *head) {
@@ -132,6 +127,10 @@ bool http1_head_has_token(const struct http1_head *head, slice name, slice token
 }
 
 static http1_fault parse_version(struct http1_head *head, slice version) {
+  if (slice_is_equal(version, SLICE("HTTP/1.1"))) {
+    head->http_minor = 1;
+    return no_fault;
+  }
   if (version.len != 8 || !slice_has_prefix(version, SLICE("HTTP/")) || version.data[6] != '.') {
     return refuse(400, "invalid request line");
   }
@@ -158,6 +157,7 @@ static http1_fault parse_method(struct http1_head *head, slice name) {
   return refuse(501, "method not implemented");
 }
 
+/* What every target is made of: visible ASCII but "#". */
 static bool is_target_text(slice target) {
   for (size_t i = 0; i < target.len; i++) {
     unsigned char c = (unsigned char)target.data[i];
@@ -273,23 +273,25 @@ static http1_fault note_upgrade(struct http1_head *head, slice value) {
   return no_fault;
 }
 
-/* The headers that decide how the rest of the connection is read. */
+/* The headers that decide how the rest of the connection is read; no two names are of one length.
+ */
 static http1_fault note_field(struct http1_head *head, slice name, slice value) {
+  typedef http1_fault (*noter)(struct http1_head * head, slice value);
   static const struct {
     slice name;
-    http1_fault (*note)(struct http1_head *, slice);
+    noter note;
   } noted[] = {
-      {{"host", 4}, note_host},
-      {{"content-length", 14}, note_content_length},
-      {{"transfer-encoding", 17}, note_transfer_encoding},
-      {{"connection", 10}, note_connection},
-      {{"expect", 6}, note_expect},
-      {{"upgrade", 7}, note_upgrade},
+      [4] = {{"host", 4}, note_host},
+      [6] = {{"expect", 6}, note_expect},
+      [7] = {{"upgrade", 7}, note_upgrade},
+      [10] = {{"connection", 10}, note_connection},
+      [14] = {{"content-length", 14}, note_content_length},
+      [17] = {{"transfer-encoding", 17}, note_transfer_encoding},
   };
-  for (size_t i = 0; i < sizeof(noted) / sizeof(noted[0]); i++) {
-    if (slice_is_equal_nocase(name, noted[i].name)) return noted[i].note(head, value);
-  }
-  return no_fault;
+  if (name.len >= sizeof(noted) / sizeof(noted[0])) return no_fault;
+  if (noted[name.len].note == NULL) return no_fault;
+  if (!slice_is_equal_nocase(name, noted[name.len].name)) return no_fault;
+  return noted[name.len].note(head, value);
 }
 
 http1_fault http1_head_parse_field(struct http1_head *head, http1_span line, uint32_t max_headers) {

@@ -1,9 +1,9 @@
 /* The head of an HTTP/1.1 request: request line and headers, judged as a whole (RFC 9112).
  *
- * One buffer holds the bytes as they came; everything else is offsets into it, so a head may move
- * to another owner without a copy. http1.h collects the bytes and decides when a request begins and
+ * One buffer holds the bytes as they came; everything else is offsets into it, since it grows as
+ * they come. http1.h collects the bytes and decides when a request begins and
  * ends; what a single line may look like is http1_guard.h. Slices that are returned are valid
- * until the head is cleared, moved or freed. */
+ * until the head is cleared or freed. */
 #ifndef PERIGEE_CODEC_HTTP1_HEAD_H
 #define PERIGEE_CODEC_HTTP1_HEAD_H
 
@@ -27,6 +27,8 @@ typedef enum {
   HTTP1_METHOD_OPTIONS,
   HTTP1_METHOD_COUNT
 } http1_method;
+
+slice http1_method_name(http1_method method);
 
 typedef struct {
   uint32_t at;
@@ -77,11 +79,7 @@ void http1_head_init(struct http1_head *head, size_t max_bytes);
 void http1_head_deinit(struct http1_head *head);
 /* Forgets the request and keeps the memory. */
 void http1_head_clear(struct http1_head *head);
-/* Takes everything out of `from`, which is then as after http1_head_init. `to` is written over: it
- * has not been initialized, or was freed. */
-void http1_head_move(struct http1_head *to, struct http1_head *from);
 
-slice http1_head_method_name(const struct http1_head *head);
 /* As received, with the scheme and host of an absolute target (GET http://host/path). */
 slice http1_head_target(const struct http1_head *head);
 /* As received, undecoded, without the query; "/" for an absolute target without a path, "*" for

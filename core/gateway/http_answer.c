@@ -135,7 +135,7 @@ void http_answer_file(struct http_conn *http, const static_file_answer *file,
 }
 
 static void append_preflight(struct http_conn *http, struct buf *out, slice allow) {
-  const struct http1_head *request = &http->decoder.head;
+  const struct http1_head *request = request_head(http->exchange.request);
   slice value;
   if (!http1_head_find(request, SLICE("access-control-request-method"), &value)) return;
   http1_response_header(out, SLICE("Access-Control-Allow-Methods"), allow);
@@ -147,7 +147,7 @@ static void append_preflight(struct http_conn *http, struct buf *out, slice allo
 
 /* The routes of this path that the preflight is for: the requested method's, else any. */
 static const struct route *find_preflight_route(struct http_conn *http) {
-  const struct http1_head *head = &http->decoder.head;
+  const struct http1_head *head = request_head(http->exchange.request);
   static const unsigned any[] = {METHOD_GET, METHOD_POST, METHOD_PUT, METHOD_PATCH, METHOD_DELETE};
   slice wanted;
   route_match match;
@@ -175,8 +175,9 @@ void http_answer_options(struct http_conn *http, unsigned allowed) {
   http1_response_header(out, SLICE("Allow"), buf_peek(&allow));
   const struct route *route = find_preflight_route(http);
   slice origin = {NULL, 0};
-  http1_head_find(&http->decoder.head, SLICE("origin"), &origin);
-  slice host = http1_head_host(&http->decoder.head);
+  const struct http1_head *request = request_head(http->exchange.request);
+  http1_head_find(request, SLICE("origin"), &origin);
+  slice host = http1_head_host(request);
   if (route != NULL && append_cors(out, &route->options, origin, host)) {
     append_preflight(http, out, buf_peek(&allow));
   }

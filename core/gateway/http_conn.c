@@ -17,12 +17,17 @@ enum { LINGER_BYTES = 1024 * 1024 };
 /* --- time --- */
 
 /* Each request has three deadlines; moving a timer for each would cost more than looking again when
- * it fires too early, which it does once in a while. */
-static void set_timer(struct http_conn *http, uint64_t seconds) {
-  http->deadline_ms = clock_now_ms() + seconds * 1000;
+ * it fires too early, which it does once in a while. Most requests come whole and are answered at
+ * once: a deadline is set only where something has to be waited for. */
+static void set_deadline(struct http_conn *http, uint64_t now_ms, uint64_t seconds) {
+  http->deadline_ms = now_ms + seconds * 1000;
   if (!timer_is_started(&http->timer) || http->timer.due_ms > http->deadline_ms) {
     timer_start(&http->worker->timers, &http->timer, http->deadline_ms);
   }
+}
+
+static void set_timer(struct http_conn *http, uint64_t seconds) {
+  set_deadline(http, clock_now_ms(), seconds);
 }
 
 static void stop_timer(struct http_conn *http) {
@@ -33,17 +38,21 @@ void http_conn_start_body_timer(struct http_conn *http) {
   set_timer(http, http->worker->limits->body_timeout);
 }
 
-/* Between two requests the time for the next one runs, once the answer is out; before that, the
+/* All input is read and a part of a request is missing: the time for it began with its first byte,
+ * unless it runs already. */
+static void wait_for_rest(struct http_conn *http) {
+  const struct limits *limits = http->worker->limits;
+  if (http->deadline_ms != UINT64_MAX) return;
+  if (http->state == HTTP_READING_HEAD) set_timer(http, limits->header_timeout);
+  if (http->state == HTTP_READING_BODY && !http->is_asking) set_timer(http, limits->body_timeout);
+}
+
+/* Between two requests: the time for the next one runs once the answer is out; before that, the
  * time in which the peer has to take some of it. */
 static void wait_for_request(struct http_conn *http) {
   const struct limits *limits = http->worker->limits;
   set_timer(http,
             outbox_is_empty(&http->outbox) ? limits->keep_alive_timeout : limits->user_timeout);
-}
-
-void http_conn_await(struct http_conn *http) {
-  if (http->state == HTTP_WAITING) wait_for_request(http);
-  http_conn_go_on(http);
 }
 
 static void on_timer(struct timer *timer) {
@@ -70,13 +79,9 @@ static const struct outbox_events outbox_events;
 
 static struct http_conn *http_conn_new(struct worker *worker) {
   struct http_conn *http = mem_alloc_zero(sizeof *http);
-  const struct limits *limits = worker->limits;
   http->worker = worker;
   http->exchange.ops = &http_exchange_ops;
   http->exchange.worker = worker;
-  http1_limits decoder_limits = {(uint32_t)limits->header_bytes, (uint32_t)limits->url_bytes,
-                                 (uint32_t)limits->headers, limits->body_bytes};
-  http1_decoder_init(&http->decoder, &decoder_limits);
   buf_init(&http->pending, 0);
   timer_init(&http->timer, on_timer);
   list_insert(&worker->https, &http->all);
@@ -84,9 +89,15 @@ static struct http_conn *http_conn_new(struct worker *worker) {
   return http;
 }
 
+void http_conn_drop_request(struct http_conn *http) {
+  if (http->exchange.request != NULL) request_free(http->exchange.request);
+  http->exchange.request = NULL;
+}
+
 /* Nothing of the stream is left to it: freed when the turn ends. */
 void http_conn_retire(struct http_conn *http) {
   http->state = HTTP_RETIRED;
+  http_conn_drop_request(http);
   http->stream = NULL;
   worker_forget_dirty(http->worker, &http->outbox);
   outbox_deinit(&http->outbox);
@@ -102,7 +113,6 @@ void http_conn_sweep(struct worker *worker) {
     struct http_conn *http = LIST_OWNER(link, struct http_conn, all);
     REQUIRE(!http->has_exchange);
     list_remove(link);
-    http1_decoder_deinit(&http->decoder);
     buf_deinit(&http->pending);
     mem_free(http);
   }
@@ -167,7 +177,9 @@ static void on_flushed(struct outbox *outbox) {
   struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
   if (http->state != HTTP_FINISHING) {
     if (http->pending.len > 0 || http->has_ended) http_conn_go_on(http);
-    if (http->state == HTTP_WAITING) wait_for_request(http);
+    if (http->state == HTTP_WAITING) {
+      set_deadline(http, http->worker->turn_ms, http->worker->limits->keep_alive_timeout);
+    }
     return;
   }
   if (http->has_ended) {
@@ -177,14 +189,19 @@ static void on_flushed(struct outbox *outbox) {
   }
 }
 
+/* The peer does not take its answer. */
+static void on_blocked(struct outbox *outbox) {
+  struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
+  if (http->state == HTTP_WAITING) wait_for_request(http);
+}
+
 static void on_broken(struct outbox *outbox, int error) {
   struct http_conn *http = CONTAINER_OF(outbox, struct http_conn, outbox);
   (void)error;
   http_conn_close(http);
 }
 
-static const struct outbox_events outbox_events = {.on_flushed = on_flushed,
-                                                   .on_broken = on_broken};
+static const struct outbox_events outbox_events = {on_flushed, on_blocked, on_broken};
 
 void http_conn_finish(struct http_conn *http) {
   http->state = HTTP_FINISHING;
@@ -212,13 +229,23 @@ static void keep_pending(struct http_conn *http, slice rest) {
   }
 }
 
+static void begin_request(struct http_conn *http) {
+  if (http->exchange.request == NULL) {
+    http->exchange.request = request_new(&http->worker->requests);
+  }
+  http->is_head = false;
+  if (http->state == HTTP_READING_HEAD) return; /* the first: its time runs since the accept */
+  http->state = HTTP_READING_HEAD;
+  stop_timer(http);
+}
+
 static void on_head(struct http_conn *http) {
+  const struct http1_head *head = request_head(http->exchange.request);
   http->state = HTTP_READING_BODY;
-  http->http_minor = http->decoder.head.http_minor;
-  http->is_head = http->decoder.head.method == HTTP1_METHOD_HEAD;
-  http_conn_start_body_timer(http);
+  http->http_minor = head->http_minor;
+  http->is_head = head->method == HTTP1_METHOD_HEAD;
+  stop_timer(http);
   http_exchange_begin(http);
-  if (http->is_asking) stop_timer(http);
 }
 
 static void on_body(struct http_conn *http, slice piece) {
@@ -239,18 +266,22 @@ static bool can_decode(const struct http_conn *http) {
          !outbox_has_source(&http->outbox);
 }
 
+/* No byte of a request is there, only empty lines ahead of it. */
+static bool is_between_requests(const struct http_conn *http, const struct http1_decoder *decoder) {
+  return http->state == HTTP_READING_HEAD && http->has_answered && http1_decoder_is_idle(decoder);
+}
+
 /* Decodes as far as it goes; returns what is left. */
 static slice decode(struct http_conn *http, slice in) {
   while (can_decode(http)) {
-    if (http->state == HTTP_WAITING) {
+    if (http->exchange.request == NULL || http->state == HTTP_WAITING) {
       if (in.len == 0) break;
-      http->state = HTTP_READING_HEAD;
-      http->is_head = false;
-      set_timer(http, http->worker->limits->header_timeout);
+      begin_request(http);
     }
+    struct http1_decoder *decoder = request_decoder(http->exchange.request);
     size_t consumed;
     slice piece;
-    http1_result result = http1_decode(&http->decoder, in, &consumed, &piece);
+    http1_result result = http1_decode(decoder, in, &consumed, &piece);
     in = slice_skip(in, consumed);
     switch (result) {
       case HTTP1_HEAD:
@@ -263,17 +294,18 @@ static slice decode(struct http_conn *http, slice in) {
         on_request(http);
         break;
       case HTTP1_ERROR:
-        http_conn_fail(http, http->decoder.fault.status, http->decoder.fault.reason);
+        http_conn_fail(http, decoder->fault.status, decoder->fault.reason);
         break;
       case HTTP1_PARTIAL:
-        if (http->state == HTTP_READING_HEAD && http1_decoder_is_idle(&http->decoder) &&
-            http->has_answered) {
+        if (is_between_requests(http, decoder)) {
           http->state = HTTP_WAITING;
           wait_for_request(http);
         }
+        wait_for_rest(http);
         return in;
     }
   }
+  wait_for_rest(http);
   return in;
 }
 

@@ -10,7 +10,6 @@
 #include "base/buf.h"
 #include "base/list.h"
 #include "base/timer.h"
-#include "codec/http1.h"
 #include "gateway/exchange.h"
 #include "gateway/outbox.h"
 #include "net/stream.h"
@@ -31,11 +30,10 @@ typedef enum {
 } http_state;
 
 struct http_conn {
-  struct exchange exchange; /* while has_exchange */
+  struct exchange exchange; /* `request`: from its first byte until it is answered */
   struct worker *worker;
   struct stream *stream;
   struct address *address;
-  struct http1_decoder decoder;
   struct outbox outbox;
   struct buf pending;    /* input that waits behind a handler */
   struct list all;       /* in worker->https, later in worker->swept_https */
@@ -48,13 +46,13 @@ struct http_conn {
   bool is_welcome;    /* counted among the connections */
   bool is_head;       /* it is a HEAD request */
   bool is_admitted;   /* authenticate let it in, or was not asked */
-  bool has_exchange;
-  bool is_asking;    /* authenticate is suspended */
-  bool is_feeding;   /* decode is on the stack */
-  bool is_paused;    /* too much is pending: reading is stopped */
-  bool is_last;      /* no request after this one */
-  bool has_ended;    /* the peer sends no more */
-  bool has_answered; /* at least one request */
+  bool has_exchange;  /* the request has a route: the script may know of it */
+  bool is_asking;     /* authenticate is suspended */
+  bool is_feeding;    /* decode is on the stack */
+  bool is_paused;     /* too much is pending: reading is stopped */
+  bool is_last;       /* no request after this one */
+  bool has_ended;     /* the peer sends no more */
+  bool has_answered;  /* at least one request */
 };
 
 extern const struct exchange_ops http_exchange_ops;
@@ -66,10 +64,10 @@ void http_conn_retire(struct http_conn *http);
 void http_conn_fail(struct http_conn *http, int status, const char *reason);
 /* The last answer is queued: flush, linger, close. */
 void http_conn_finish(struct http_conn *http);
-/* The answer is queued and another request may follow. */
-void http_conn_await(struct http_conn *http);
-/* The time that a request's body may take begins now. */
+/* Admitted after a wait: the time that a request's body may take begins now. */
 void http_conn_start_body_timer(struct http_conn *http);
+/* The request under way is over. */
+void http_conn_drop_request(struct http_conn *http);
 /* Goes on with what is pending; no effect while http_conn_feed is on the stack. */
 void http_conn_go_on(struct http_conn *http);
 void http_conn_feed(struct http_conn *http, char *data, size_t len);

@@ -34,13 +34,15 @@ static bool has_body(const struct http1_head *head) {
 
 static void forget(struct http_conn *http, bool keep_request) {
   struct exchange *exchange = &http->exchange;
-  struct request *request = exchange->request;
   http->has_exchange = false;
   http->is_asking = false;
   http->worker->exchange_count--;
   http->worker->hooks->forget_exchange(exchange, keep_request);
-  exchange->request = NULL;
-  if (!keep_request) request_free(request);
+  if (keep_request) {
+    exchange->request = NULL;
+  } else if (http->state != HTTP_READING_BODY) {
+    http_conn_drop_request(http);
+  } /* else its end has yet to be read */
 }
 
 /* An answer before the whole body came ends the connection: the rest is not worth reading. */
@@ -60,13 +62,12 @@ static void answered(struct http_conn *http) {
     return;
   }
   if (http->state == HTTP_ANSWERING) http->state = HTTP_WAITING;
-  http_conn_await(http);
+  http_conn_go_on(http);
 }
 
 static void begin_answer(struct http_conn *http) {
-  const struct http1_head *head = request_head(http->exchange.request);
   http->exchange.is_answered = true;
-  note_last(http, head != NULL ? head : &http->decoder.head);
+  note_last(http, request_head(http->exchange.request));
 }
 
 static void respond(struct exchange *exchange, const response *answer) {
@@ -279,7 +280,7 @@ const struct exchange_ops http_exchange_ops = {
 /* Answers before any route is known. */
 static void answer_early(struct http_conn *http, void (*write)(struct http_conn *, unsigned),
                          unsigned allowed) {
-  note_last(http, &http->decoder.head);
+  note_last(http, request_head(http->exchange.request));
   write(http, allowed);
   answered(http);
 }
@@ -303,11 +304,11 @@ static ws_handshake_result judge_handshake(const struct http1_head *head) {
   for (size_t i = 0; http1_head_field(head, i, &name, &value); i++) {
     ws_handshake_add(&handshake, name, value);
   }
-  return ws_handshake_judge(&handshake, http1_head_method_name(head), 1, head->http_minor);
+  return ws_handshake_judge(&handshake, http1_method_name(head->method), 1, head->http_minor);
 }
 
 static void answer_without_route(struct http_conn *http, const route_match *match) {
-  const struct http1_head *head = &http->decoder.head;
+  const struct http1_head *head = request_head(http->exchange.request);
   unsigned allowed = match->allowed | (match->has_websocket ? METHOD_GET : 0u);
   if (allowed == 0) {
     answer_early(http, write_not_found, 0);
@@ -338,7 +339,7 @@ static int judge(struct http_conn *http, const char **reason) {
 }
 
 void http_exchange_begin(struct http_conn *http) {
-  const struct http1_head *head = &http->decoder.head;
+  const struct http1_head *head = request_head(http->exchange.request);
   slice path = http1_head_path(head);
   slice query = http1_head_query(head);
   if (!url_is_decodable(path) || !url_is_decodable(query)) {
@@ -365,7 +366,7 @@ void http_exchange_begin(struct http_conn *http) {
     }
   }
   struct exchange *exchange = &http->exchange;
-  exchange->request = request_new(&http->decoder.head, &match, gateway_address_text(http->address));
+  request_set_route(exchange->request, &match, gateway_address_text(http->address));
   exchange->route = match.route;
   exchange->script = NULL;
   exchange->is_answered = false;
@@ -373,7 +374,7 @@ void http_exchange_begin(struct http_conn *http) {
   http->has_exchange = true;
   http->is_admitted = false;
   http->worker->exchange_count++;
-  http1_set_max_body(&http->decoder, match.route->options.max_body_bytes);
+  http1_set_max_body(request_decoder(exchange->request), match.route->options.max_body_bytes);
   const char *reason;
   int status = judge(http, &reason);
   if (status != 0) {
@@ -398,8 +399,9 @@ static slice static_path(const struct request *request) {
 void http_exchange_run(struct http_conn *http) {
   if (!http->has_exchange) {
     /* It was answered when its head came. */
+    http_conn_drop_request(http);
     http->state = HTTP_WAITING;
-    http_conn_await(http);
+    http_conn_go_on(http);
     return;
   }
   struct exchange *exchange = &http->exchange;

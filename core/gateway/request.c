@@ -3,154 +3,237 @@
 #include "base/mem.h"
 #include "base/url.h"
 
-typedef struct {
-  slice name;
-  slice value;
-} kept_header;
+enum {
+  POOL_REQUESTS = 16,         /* more are under way at once only while handlers are suspended */
+  POOL_BUF_BYTES = 16 * 1024, /* a buf that has grown beyond is not kept */
+};
 
 /* What only requests under way have: it goes when a connection's request is trimmed. */
 struct arrived {
-  struct http1_head head;
-  struct buf decoded; /* host in lower case, since, parameter values */
+  struct http1_decoder decoder;
   struct buf body;
+  struct buf decoded; /* of what does not stand in the head as scripts see it */
+  slice host;         /* data NULL: not yet asked for */
+  slice since;
+  bool is_since_known;
+  size_t param_count;
+  route_param params[ROUTE_PARAMS]; /* names are the route's, values decoded */
+  struct request_pool *pool;
+  struct arrived *next_free;
+  struct request *spare; /* in the pool: the request it came with, if that did not stay away */
 };
 
-/* What a request keeps for its connection's life then: one piece of memory. */
+/* What a request keeps for its connection's life then: one piece of memory. The texts stand one
+ * behind the other, after the pairs. */
+enum { KEPT_PATH, KEPT_QUERY, KEPT_HOST, KEPT_SINCE, KEPT_TEXTS };
+typedef struct {
+  slice name;
+  slice value;
+} kept_pair;
 struct kept {
-  size_t header_count;
-  kept_header *headers;
-  char bytes[];
+  uint32_t text_bytes[KEPT_TEXTS];
+  uint32_t param_count;
+  uint32_t header_count;
+  http1_method method;
+  bool has_since;
+  kept_pair pairs[]; /* parameters, then headers */
 };
 
-/* Of `arrived` and `kept` exactly one is there; all slices point into it. */
 struct request {
   const struct route *route;
   slice remote_address;
-  slice method;
-  slice path;
-  slice query;
-  slice host;
-  slice since;
-  struct arrived *arrived;
-  struct kept *kept;
+  union {
+    struct arrived *arrived;
+    struct kept *kept;
+  } as;
   int session;
-  uint32_t param_count;
-  route_param params[]; /* names are the route's, values decoded */
+  bool is_trimmed;
 };
 
-/* Appends the decoded text and returns where it stands as an offset, since the buf may move. */
-static size_t decode(struct request *request, slice text, bool plus_is_space) {
-  size_t at = request->arrived->decoded.len;
-  /* The path and query were checked before any script (SURFACE): this cannot fail. */
-  REQUIRE(url_decode(text, plus_is_space, &request->arrived->decoded));
-  return at;
+/* --- the pool --- */
+
+void request_pool_init(struct request_pool *pool, const http1_limits *limits) {
+  *pool = (struct request_pool){.limits = *limits};
 }
 
-static bool find_since(const struct request *request, slice *since, bool *is_query) {
-  *is_query = false;
-  if (http1_head_find(&request->arrived->head, SLICE("last-event-id"), since) && since->len > 0)
-    return true;
-  *is_query = true;
-  slice rest = request->query, name, value;
-  while (url_next_pair(&rest, &name, &value)) {
-    if (slice_is_equal(name, SLICE("last-event-id")) || slice_is_equal(name, SLICE("since"))) {
-      *since = value;
-      return true;
-    }
-  }
-  return false;
+static struct arrived *arrived_new(struct request_pool *pool) {
+  struct arrived *arrived = mem_alloc_zero(sizeof *arrived);
+  http1_decoder_init(&arrived->decoder, &pool->limits);
+  buf_init(&arrived->body, 0);
+  buf_init(&arrived->decoded, 0);
+  arrived->pool = pool;
+  return arrived;
 }
 
-static void decode_all(struct request *request, const route_match *match) {
-  size_t at[ROUTE_PARAMS + 2];
-  slice host = http1_head_host(&request->arrived->head);
-  buf_append(&request->arrived->decoded, host);
-  for (size_t i = 0; i < host.len; i++) {
-    request->arrived->decoded.data[i] = ascii_lower(request->arrived->decoded.data[i]);
-  }
-  for (size_t i = 0; i < match->param_count; i++) {
-    at[i] = decode(request, match->params[i].value, false);
-  }
-  at[match->param_count] = request->arrived->decoded.len;
-  slice since;
-  bool is_query;
-  bool has_since = find_since(request, &since, &is_query);
-  size_t since_at = request->arrived->decoded.len;
-  if (has_since && is_query) {
-    decode(request, since, true);
-  } else if (has_since) {
-    buf_append(&request->arrived->decoded, since);
-  }
-  /* Only now does the buf stay where it is. */
-  const char *bytes = request->arrived->decoded.data;
-  request->host = slice_of(bytes, host.len);
-  for (size_t i = 0; i < match->param_count; i++) {
-    request->params[i].name = match->params[i].name;
-    request->params[i].value = slice_of(bytes + at[i], at[i + 1] - at[i]);
-  }
-  if (has_since)
-    request->since = slice_of(bytes + since_at, request->arrived->decoded.len - since_at);
+static void arrived_free(struct arrived *arrived) {
+  http1_decoder_deinit(&arrived->decoder);
+  buf_deinit(&arrived->body);
+  buf_deinit(&arrived->decoded);
+  mem_free(arrived->spare);
+  mem_free(arrived);
 }
 
-struct request *request_new(struct http1_head *head, const route_match *match,
-                            slice remote_address) {
-  struct request *request =
-      mem_alloc(sizeof *request + match->param_count * sizeof request->params[0]);
-  *request = (struct request){.route = match->route,
-                              .remote_address = remote_address,
-                              .param_count = (uint32_t)match->param_count};
-  request->arrived = mem_alloc(sizeof *request->arrived);
-  http1_head_move(&request->arrived->head, head);
-  buf_init(&request->arrived->decoded, 0);
-  buf_init(&request->arrived->body, 0);
-  request->method = http1_head_method_name(&request->arrived->head);
-  request->path = http1_head_path(&request->arrived->head);
-  request->query = http1_head_query(&request->arrived->head);
-  decode_all(request, match);
+static void empty(struct buf *buf) {
+  buf_clear(buf);
+  if (buf->capacity > POOL_BUF_BYTES) buf_deinit(buf);
+}
+
+/* Back to the pool, with its request if that is no longer needed. */
+static void give_back(struct arrived *arrived, struct request *spare) {
+  struct request_pool *pool = arrived->pool;
+  arrived->spare = spare;
+  if (pool->free_count == POOL_REQUESTS) {
+    arrived_free(arrived);
+    return;
+  }
+  http1_decoder_reset(&arrived->decoder);
+  empty(&arrived->decoder.head.bytes);
+  empty(&arrived->body);
+  empty(&arrived->decoded);
+  arrived->next_free = pool->free;
+  pool->free = arrived;
+  pool->free_count++;
+}
+
+static struct arrived *take(struct request_pool *pool) {
+  struct arrived *arrived = pool->free;
+  if (arrived == NULL) return arrived_new(pool);
+  pool->free = arrived->next_free;
+  pool->free_count--;
+  return arrived;
+}
+
+void request_pool_deinit(struct request_pool *pool) {
+  while (pool->free_count > 0) arrived_free(take(pool));
+}
+
+/* --- life --- */
+
+struct request *request_new(struct request_pool *pool) {
+  struct arrived *arrived = take(pool);
+  struct request *request = arrived->spare;
+  arrived->spare = NULL;
+  if (request == NULL) request = mem_alloc(sizeof *request);
+  request->route = NULL;
+  request->as.arrived = arrived;
+  request->session = 0;
+  request->is_trimmed = false;
   return request;
 }
 
-static void free_arrived(struct request *request) {
-  if (request->arrived == NULL) return;
-  http1_head_deinit(&request->arrived->head);
-  buf_deinit(&request->arrived->decoded);
-  buf_deinit(&request->arrived->body);
-  mem_free(request->arrived);
-  request->arrived = NULL;
+void request_free(struct request *request) {
+  if (request->is_trimmed) {
+    mem_free(request->as.kept);
+    mem_free(request);
+  } else {
+    give_back(request->as.arrived, request);
+  }
 }
 
-void request_free(struct request *request) {
-  free_arrived(request);
-  mem_free(request->kept);
-  mem_free(request);
+struct http1_decoder *request_decoder(struct request *request) {
+  return &request->as.arrived->decoder;
+}
+
+static const struct http1_head *head_of(const struct request *request) {
+  return &request->as.arrived->decoder.head;
+}
+
+/* Where parts of the head are decoded to. None is decoded twice and none grows by it, so that with
+ * room for the whole head the bytes stay where they are. */
+static struct buf *decoded_of(struct arrived *arrived) {
+  size_t head_bytes = arrived->decoder.head.bytes.len;
+  buf_reserve(&arrived->decoded, head_bytes - arrived->decoded.len);
+  return &arrived->decoded;
+}
+
+static slice decode(struct arrived *arrived, slice text, bool plus_is_space) {
+  struct buf *out = decoded_of(arrived);
+  size_t at = out->len;
+  /* The path and query were checked before any script (SURFACE): this cannot fail. */
+  REQUIRE(url_decode(text, plus_is_space, out));
+  return slice_of(out->data + at, out->len - at);
+}
+
+void request_set_route(struct request *request, const route_match *match, slice remote_address) {
+  struct arrived *arrived = request->as.arrived;
+  request->route = match->route;
+  request->remote_address = remote_address;
+  arrived->host = (slice){NULL, 0};
+  arrived->is_since_known = false;
+  arrived->param_count = match->param_count;
+  for (size_t i = 0; i < match->param_count; i++) {
+    slice value = match->params[i].value;
+    bool is_plain = value.len == 0 || memchr(value.data, '%', value.len) == NULL;
+    arrived->params[i].name = match->params[i].name;
+    arrived->params[i].value = is_plain ? value : decode(arrived, value, false);
+  }
+}
+
+/* --- what it says --- */
+
+static slice kept_text(const struct request *request, int which) {
+  const struct kept *kept = request->as.kept;
+  const char *at = (const char *)(kept->pairs + kept->param_count + kept->header_count);
+  for (int before = 0; before < which; before++) at += kept->text_bytes[before];
+  return slice_of(at, kept->text_bytes[which]);
+}
+
+static slice lower_case(struct arrived *arrived, slice host) {
+  size_t plain = 0;
+  while (plain < host.len && ascii_lower(host.data[plain]) == host.data[plain]) plain++;
+  if (plain == host.len) return host;
+  struct buf *out = decoded_of(arrived);
+  char *place = out->data + out->len;
+  for (size_t i = 0; i < host.len; i++) place[i] = ascii_lower(host.data[i]);
+  out->len += host.len;
+  return slice_of(place, host.len);
+}
+
+static slice find_since(struct arrived *arrived) {
+  const struct http1_head *head = &arrived->decoder.head;
+  slice since;
+  if (http1_head_find(head, SLICE("last-event-id"), &since) && since.len > 0) return since;
+  slice rest = http1_head_query(head), name, value;
+  while (url_next_pair(&rest, &name, &value)) {
+    if (slice_is_equal(name, SLICE("last-event-id")) || slice_is_equal(name, SLICE("since"))) {
+      return decode(arrived, value, true);
+    }
+  }
+  return (slice){NULL, 0};
 }
 
 struct buf *request_body_buf(struct request *request) {
-  return &request->arrived->body;
+  return &request->as.arrived->body;
 }
 
 const struct http1_head *request_head(const struct request *request) {
-  return request->arrived != NULL ? &request->arrived->head : NULL;
+  return request->is_trimmed ? NULL : head_of(request);
 }
 
 slice request_method(const struct request *request) {
-  return request->method;
+  return http1_method_name(request->is_trimmed ? request->as.kept->method
+                                               : head_of(request)->method);
 }
 
 slice request_path(const struct request *request) {
-  return request->path;
+  return request->is_trimmed ? kept_text(request, KEPT_PATH) : http1_head_path(head_of(request));
 }
 
 slice request_query(const struct request *request) {
-  return request->query;
+  return request->is_trimmed ? kept_text(request, KEPT_QUERY) : http1_head_query(head_of(request));
 }
 
 slice request_host(const struct request *request) {
-  return request->host;
+  if (request->is_trimmed) return kept_text(request, KEPT_HOST);
+  struct arrived *arrived = request->as.arrived;
+  if (arrived->host.data == NULL) {
+    arrived->host = lower_case(arrived, http1_head_host(head_of(request)));
+  }
+  return arrived->host;
 }
 
 slice request_body(const struct request *request) {
-  return request->arrived != NULL ? buf_peek(&request->arrived->body) : SLICE("");
+  return request->is_trimmed ? SLICE("") : buf_peek(&request->as.arrived->body);
 }
 
 slice request_remote_address(const struct request *request) {
@@ -158,7 +241,16 @@ slice request_remote_address(const struct request *request) {
 }
 
 slice request_since(const struct request *request) {
-  return request->since;
+  if (request->is_trimmed) {
+    slice none = {NULL, 0};
+    return request->as.kept->has_since ? kept_text(request, KEPT_SINCE) : none;
+  }
+  struct arrived *arrived = request->as.arrived;
+  if (!arrived->is_since_known) {
+    arrived->since = find_since(arrived);
+    arrived->is_since_known = true;
+  }
+  return arrived->since;
 }
 
 const struct route *request_route(const struct request *request) {
@@ -166,19 +258,25 @@ const struct route *request_route(const struct request *request) {
 }
 
 bool request_param(const struct request *request, size_t index, slice *name, slice *value) {
-  if (index >= request->param_count) return false;
-  *name = request->params[index].name;
-  *value = request->params[index].value;
+  if (request->is_trimmed) {
+    if (index >= request->as.kept->param_count) return false;
+    *name = request->as.kept->pairs[index].name;
+    *value = request->as.kept->pairs[index].value;
+    return true;
+  }
+  if (index >= request->as.arrived->param_count) return false;
+  *name = request->as.arrived->params[index].name;
+  *value = request->as.arrived->params[index].value;
   return true;
 }
 
 bool request_next_header(const struct request *request, size_t *cursor, slice *name, slice *value) {
   size_t index = (*cursor)++;
-  if (request->arrived != NULL)
-    return http1_head_field(&request->arrived->head, index, name, value);
-  if (index >= request->kept->header_count) return false;
-  *name = request->kept->headers[index].name;
-  *value = request->kept->headers[index].value;
+  if (!request->is_trimmed) return http1_head_field(head_of(request), index, name, value);
+  const struct kept *kept = request->as.kept;
+  if (index >= kept->header_count) return false;
+  *name = kept->pairs[kept->param_count + index].name;
+  *value = kept->pairs[kept->param_count + index].value;
   return true;
 }
 
@@ -203,8 +301,10 @@ size_t request_header(const struct request *request, slice name, struct buf *out
 }
 
 bool request_has_headers(const struct request *request) {
-  return request->arrived != NULL;
+  return !request->is_trimmed;
 }
+
+/* --- what a connection keeps --- */
 
 static bool is_kept(const struct request *request, slice name) {
   for (char **at = request->route->options.keep_headers; at != NULL && *at != NULL; at++) {
@@ -221,39 +321,45 @@ static slice keep(char **place, slice text) {
 }
 
 void request_trim(struct request *request) {
-  if (request->arrived == NULL) return;
-  size_t bytes = request->method.len + request->path.len + request->query.len + request->host.len +
-                 request->since.len;
-  for (size_t i = 0; i < request->param_count; i++) bytes += request->params[i].value.len;
-  size_t count = 0, cursor = 0;
+  if (request->is_trimmed) return;
+  struct arrived *arrived = request->as.arrived;
+  slice since = request_since(request);
+  slice texts[KEPT_TEXTS] = {[KEPT_PATH] = request_path(request),
+                             [KEPT_QUERY] = request_query(request),
+                             [KEPT_HOST] = request_host(request),
+                             [KEPT_SINCE] = since};
+  size_t bytes = 0, header_count = 0, cursor = 0;
   slice name, value;
+  for (int i = 0; i < KEPT_TEXTS; i++) bytes += texts[i].len;
+  for (size_t i = 0; i < arrived->param_count; i++) bytes += arrived->params[i].value.len;
   while (request_next_header(request, &cursor, &name, &value)) {
     if (!is_kept(request, name)) continue;
     bytes += name.len + value.len;
-    count++;
+    header_count++;
   }
-  size_t headers_bytes = count * sizeof(kept_header);
-  struct kept *kept = mem_alloc(sizeof *kept + headers_bytes + bytes);
-  kept->header_count = count;
-  kept->headers = (kept_header *)(void *)kept->bytes;
-  char *place = kept->bytes + headers_bytes;
-  request->method = keep(&place, request->method);
-  request->path = keep(&place, request->path);
-  request->query = keep(&place, request->query);
-  request->host = keep(&place, request->host);
-  if (request->since.data != NULL) request->since = keep(&place, request->since);
-  for (size_t i = 0; i < request->param_count; i++) {
-    request->params[i].value = keep(&place, request->params[i].value);
+  size_t pair_count = arrived->param_count + header_count;
+  struct kept *kept = mem_alloc(sizeof *kept + pair_count * sizeof(kept_pair) + bytes);
+  kept->param_count = (uint32_t)arrived->param_count;
+  kept->header_count = (uint32_t)header_count;
+  kept->method = head_of(request)->method;
+  kept->has_since = since.data != NULL;
+  char *place = (char *)(kept->pairs + pair_count);
+  for (int i = 0; i < KEPT_TEXTS; i++) {
+    kept->text_bytes[i] = (uint32_t)texts[i].len;
+    keep(&place, texts[i]);
   }
-  kept_header *header = kept->headers;
+  kept_pair *pair = kept->pairs;
+  for (size_t i = 0; i < arrived->param_count; i++) {
+    *pair++ = (kept_pair){arrived->params[i].name, keep(&place, arrived->params[i].value)};
+  }
   for (cursor = 0; request_next_header(request, &cursor, &name, &value);) {
     if (!is_kept(request, name)) continue;
-    header->name = keep(&place, name);
-    header->value = keep(&place, value);
-    header++;
+    slice kept_name = keep(&place, name);
+    *pair++ = (kept_pair){kept_name, keep(&place, value)};
   }
-  free_arrived(request);
-  request->kept = kept;
+  request->as.kept = kept;
+  request->is_trimmed = true;
+  give_back(arrived, NULL);
 }
 
 int request_session(const struct request *request) {

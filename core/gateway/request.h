@@ -1,7 +1,10 @@
-/* An HTTP request as scripts see it: in `authenticate`, in HTTP handlers, as `conn.request`.
+/* An HTTP request: while it is read, as scripts see it (`authenticate`, HTTP handlers), and what is
+ * left of it for a connection's life (`conn.request`).
  *
  * Read-only for scripts. Owned by its exchange, later by its connection. Everything borrowed from
- * it is valid while it lives, headers only until request_trim. */
+ * it is valid while it lives, headers only until request_trim. What a request needs only while it
+ * is under way is large, and goes from one to the next through the worker's pool, memory and all:
+ * an idle HTTP connection has none of it, and a request that comes allocates nothing. */
 #ifndef PERIGEE_GATEWAY_REQUEST_H
 #define PERIGEE_GATEWAY_REQUEST_H
 
@@ -10,16 +13,30 @@
 
 #include "base/buf.h"
 #include "base/slice.h"
-#include "codec/http1_head.h"
+#include "codec/http1.h"
 #include "gateway/routes.h"
 
 struct request;
 
-/* Takes the head over (it is empty afterwards). `match` was found for it; `remote_address` must
- * live as long as the request. */
-struct request *request_new(struct http1_head *head, const route_match *match,
-                            slice remote_address);
+/* A worker's requests that are not in use. */
+struct request_pool {
+  http1_limits limits; /* of every request */
+  struct arrived *free;
+  unsigned free_count;
+};
+
+void request_pool_init(struct request_pool *pool, const http1_limits *limits);
+void request_pool_deinit(struct request_pool *pool);
+
+/* A request of which no byte was read. */
+struct request *request_new(struct request_pool *pool);
 void request_free(struct request *request);
+
+/* Reads the request; not after request_trim. */
+struct http1_decoder *request_decoder(struct request *request);
+/* Its head is complete and `match` was found for it; `remote_address` must live as long as the
+ * request. Only from here on is it shown to scripts. */
+void request_set_route(struct request *request, const route_match *match, slice remote_address);
 
 /* Where the transport collects the body. */
 struct buf *request_body_buf(struct request *request);

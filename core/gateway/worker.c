@@ -205,7 +205,8 @@ static bool run_turn(struct worker *worker) {
   uint64_t deadline_ns = now_ns + TURN_BUDGET_NS;
   bool has_left;
   do {
-    timers_run(&worker->timers, clock_now_ms());
+    worker->turn_ms = clock_now_ms();
+    timers_run(&worker->timers, worker->turn_ms);
     has_left = topics_drain(&worker->topics, deadline_ns);
     run_runnable(worker);
     flush(worker, deadline_ns);
@@ -472,6 +473,7 @@ static void *run(void *argument) {
   topics_deinit(&worker->topics);
   timers_deinit(&worker->timers);
   block_writer_deinit(&worker->blocks);
+  request_pool_deinit(&worker->requests);
   buf_deinit(&worker->scratch);
   mem_free(worker->dirty.outboxes);
   gateway_worker_ended(worker->gateway);
@@ -485,6 +487,10 @@ void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
   timers_init(&worker->timers);
   topics_init(&worker->topics, gateway_hub(gateway), index);
   block_writer_init(&worker->blocks);
+  const struct limits *limits = worker->limits;
+  request_pool_init(&worker->requests,
+                    &(http1_limits){(uint32_t)limits->header_bytes, (uint32_t)limits->url_bytes,
+                                    (uint32_t)limits->headers, limits->body_bytes});
   list_init(&worker->conns);
   list_init(&worker->https);
   list_init(&worker->swept);

@@ -21,6 +21,7 @@
 #include "gateway/encoding.h"
 #include "gateway/hooks.h"
 #include "gateway/limits.h"
+#include "gateway/request.h"
 #include "gateway/routes.h"
 #include "gateway/stall.h"
 #include "net/stream.h"
@@ -64,6 +65,7 @@ struct worker {
   struct timers timers;
   struct topics topics;
   struct block_writer blocks;
+  struct request_pool requests;
   struct activity activity; /* read by the main thread */
   struct encoding_cache encodings;
 
@@ -89,6 +91,7 @@ struct worker {
   uint64_t conn_count;
   uint64_t http_count;
   uint64_t exchange_count;
+  uint64_t turn_ms;           /* clock_now_ms when the turn's round began */
   uint64_t turn_checked_ns;   /* when this poll's events began, or were last flushed */
   uint64_t polled_ns;         /* when the last poll returned */
   uint64_t longest_stall_ns;  /* longest time between two polls */
