@@ -17,16 +17,16 @@ void buf_deinit(struct buf *buf) {
   buf_init(buf, buf->max_bytes);
 }
 
-char *buf_reserve(struct buf *buf, size_t more) {
-  if (more > buf->capacity - buf->len || buf->data == NULL) {
-    size_t max_bytes = buf->max_bytes > 0 ? buf->max_bytes : SIZE_MAX / 2;
-    if (more > max_bytes - buf->len) return NULL;
-    size_t capacity = buf->capacity > 0 ? buf->capacity : SMALLEST_BYTES;
-    while (capacity < buf->len + more) capacity *= 2;
-    if (capacity > max_bytes && buf->len + more <= max_bytes) capacity = max_bytes;
-    buf->data = mem_realloc(buf->data, capacity);
-    buf->capacity = capacity;
-  }
+extern inline char *buf_reserve(struct buf *buf, size_t more);
+
+char *buf_grow(struct buf *buf, size_t more) {
+  size_t max_bytes = buf->max_bytes > 0 ? buf->max_bytes : SIZE_MAX / 2;
+  if (more > max_bytes - buf->len) return NULL;
+  size_t capacity = buf->capacity > 0 ? buf->capacity : SMALLEST_BYTES;
+  while (capacity < buf->len + more) capacity *= 2;
+  if (capacity > max_bytes && buf->len + more <= max_bytes) capacity = max_bytes;
+  buf->data = mem_realloc(buf->data, capacity);
+  buf->capacity = capacity;
   return buf->data + buf->len;
 }
 

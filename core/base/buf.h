@@ -33,9 +33,15 @@ static inline slice buf_peek(const struct buf *buf) {
   return slice_of(buf->data, buf->len);
 }
 
+/* What buf_reserve does when there is no room yet. */
+char *buf_grow(struct buf *buf, size_t more);
+
 /* Room for `more` bytes behind len: the place to write them, or NULL past the limit, with nothing
  * changed. The caller adds to len what it wrote. `more` 0 never gives NULL. */
-char *buf_reserve(struct buf *buf, size_t more);
+inline char *buf_reserve(struct buf *buf, size_t more) {
+  bool has_room = more <= buf->capacity - buf->len && buf->data != NULL;
+  return has_room ? buf->data + buf->len : buf_grow(buf, more);
+}
 
 /* Appends a copy. False past the limit, with nothing changed. */
 bool buf_append(struct buf *buf, slice bytes);

@@ -42,7 +42,11 @@ bool url_decode(slice text, bool plus_is_space, struct buf *out) {
 }
 
 bool url_is_decodable(slice text) {
-  while (text.len > 0) {
+  if (text.len == 0) return true;
+  if (memchr(text.data, '\0', text.len) != NULL) return false;
+  const char *escape;
+  while (text.len > 0 && (escape = memchr(text.data, '%', text.len)) != NULL) {
+    text = slice_skip(text, (size_t)(escape - text.data));
     if (decode_next(&text, false) < 0) return false;
   }
   return true;

@@ -149,8 +149,13 @@ bool http1_guard_parse_chunk_size(slice line, slice *digits, uint64_t *out) {
 }
 
 static bool is_port(slice text) {
-  uint64_t port = 0;
-  return text.len <= 5 && http1_guard_parse_length(text, &port) && port <= 65535;
+  unsigned port = 0;
+  for (size_t i = 0; i < text.len; i++) {
+    unsigned digit = (unsigned char)text.data[i] - (unsigned)'0';
+    if (digit > 9 || i == 5) return false;
+    port = port * 10 + digit;
+  }
+  return port <= 65535;
 }
 
 static bool is_hex(char c) {
@@ -192,5 +197,5 @@ bool http1_guard_is_host(slice text) {
   }
   if (port.len == 0) return true;
   /* RFC 3986 section 3.2.3: the colon may stand without a port. */
-  return port.data[0] == ':' && (port.len == 1 || is_port(slice_skip(port, 1)));
+  return port.data[0] == ':' && is_port(slice_skip(port, 1));
 }

@@ -147,23 +147,33 @@ static http1_fault parse_version(struct http1_head *head, slice version) {
   return no_fault;
 }
 
-static http1_fault parse_method(struct http1_head *head, slice name) {
-  for (int method = 0; method < HTTP1_METHOD_COUNT; method++) {
-    if (slice_is_equal(name, method_names[method])) {
-      head->method = (http1_method)method;
-      return no_fault;
-    }
-  }
-  return refuse(501, "method not implemented");
+/* HTTP1_METHOD_COUNT: one that no route can have. */
+static http1_method find_method(slice name) {
+  int method = 0;
+  while (method < HTTP1_METHOD_COUNT && !slice_is_equal(name, method_names[method])) method++;
+  return (http1_method)method;
 }
 
-/* What every target is made of: visible ASCII but "#". */
-static bool is_target_text(slice target) {
-  for (size_t i = 0; i < target.len; i++) {
-    unsigned char c = (unsigned char)target.data[i];
-    if (c <= 0x20 || c >= 0x7f || c == '#') return false;
+/* A request line's target, up to the space behind it. */
+typedef struct {
+  slice text;
+  size_t path_len; /* to the first "?", or all of it */
+  bool is_valid;   /* visible ASCII but "#" and nothing else */
+} target_parts;
+
+static target_parts split_target(slice *rest) {
+  target_parts parts = {.is_valid = true};
+  size_t len = 0;
+  size_t query_at = SIZE_MAX;
+  for (; len < rest->len && rest->data[len] != ' '; len++) {
+    unsigned char c = (unsigned char)rest->data[len];
+    if (c <= 0x20 || c >= 0x7f || c == '#') parts.is_valid = false;
+    if (c == '?' && len < query_at) query_at = len;
   }
-  return true;
+  parts.text = slice_of(rest->data, len);
+  parts.path_len = query_at < len ? query_at : len;
+  *rest = slice_skip(*rest, len + 1);
+  return parts;
 }
 
 /* Takes "scheme://authority" off an absolute target; the authority becomes the host. */
@@ -187,29 +197,36 @@ static bool parse_authority(struct http1_head *head, slice *rest) {
 
 /* RFC 9112 section 3.2: origin-form, absolute-form, or "*" with OPTIONS. The authority-form is for
  * CONNECT alone, which has been refused by now. */
-static http1_fault parse_target(struct http1_head *head, slice target) {
+static http1_fault parse_target(struct http1_head *head, const target_parts *parts) {
+  slice target = parts->text;
   head->target = span_of(head, target);
-  if (!is_target_text(target)) return refuse(400, "invalid request target");
+  if (!parts->is_valid) return refuse(400, "invalid request target");
   bool is_asterisk = slice_is_equal(target, SLICE("*")) && head->method == HTTP1_METHOD_OPTIONS;
   if (target.data[0] != '/' && !is_asterisk && !parse_authority(head, &target)) {
     return refuse(400, "invalid request target");
   }
-  head->path = span_of(head, slice_split(&target, '?'));
-  head->query = span_of(head, target);
+  size_t before_query = parts->path_len - (parts->text.len - target.len);
+  head->path = span_of(head, slice_of(target.data, before_query));
+  head->query = span_of(head, slice_skip(target, before_query + 1));
   return no_fault;
 }
 
 http1_fault http1_head_parse_request_line(struct http1_head *head, http1_span line,
                                           uint32_t max_target_bytes) {
-  slice version = slice_at(head, line);
-  slice method = slice_split(&version, ' ');
-  slice target = slice_split(&version, ' ');
-  if (!http1_guard_is_token(method) || target.len == 0) return refuse(400, "invalid request line");
-  if (target.len > max_target_bytes) return refuse(414, "request target too long");
-  http1_fault fault = parse_version(head, version);
-  if (fault.status == 0) fault = parse_method(head, method);
-  if (fault.status == 0) fault = parse_target(head, target);
-  return fault;
+  slice rest = slice_at(head, line);
+  slice method = slice_split(&rest, ' ');
+  target_parts target = split_target(&rest);
+  http1_method known = find_method(method);
+  bool is_known = known < HTTP1_METHOD_COUNT;
+  if (target.text.len == 0 || (!is_known && !http1_guard_is_token(method))) {
+    return refuse(400, "invalid request line");
+  }
+  if (target.text.len > max_target_bytes) return refuse(414, "request target too long");
+  http1_fault fault = parse_version(head, rest);
+  if (fault.status != 0) return fault;
+  if (!is_known) return refuse(501, "method not implemented");
+  head->method = known;
+  return parse_target(head, &target);
 }
 
 static void keep_field(struct http1_head *head, slice name, slice value, uint32_t max_headers) {

@@ -98,19 +98,20 @@ static slice status_line(int status) {
 #undef STATUS_LINE
 }
 
-static char *put(char *at, slice bytes) {
+static inline char *put(char *at, slice bytes) {
   memcpy(at, bytes.data, bytes.len);
   return at + bytes.len;
 }
 
-static char *put_number(char *at, uint64_t number, unsigned base) {
-  char digits[20];
-  size_t begin = sizeof(digits);
-  do {
-    digits[--begin] = "0123456789abcdef"[number % base];
+/* With `base` known where it is called, so that the compiler divides without a division. */
+static inline char *put_number(char *at, uint64_t number, unsigned base) {
+  size_t len = 1;
+  for (uint64_t rest = number / base; rest > 0; rest /= base) len++;
+  for (size_t place = len; place > 0; place--) {
+    at[place - 1] = "0123456789abcdef"[number % base];
     number /= base;
-  } while (number > 0);
-  return put(at, slice_of(digits + begin, sizeof(digits) - begin));
+  }
+  return at + len;
 }
 
 static char *put_status_line(char *at, int status) {
@@ -145,7 +146,7 @@ bool http1_response_keeps_alive(const http1_response *response) {
          !http1_response_has_body(response);
 }
 
-static char *put_framing(char *at, const http1_response *response) {
+static inline char *put_framing(char *at, const http1_response *response) {
   if (!status_allows_body(response)) return at;
   if (http1_response_is_chunked(response)) return put(at, SLICE("Transfer-Encoding: chunked\r\n"));
   if (response->framing != HTTP1_FRAMING_LENGTH) return at;
@@ -154,7 +155,7 @@ static char *put_framing(char *at, const http1_response *response) {
   return put(at, SLICE("\r\n"));
 }
 
-static char *put_connection(char *at, const http1_response *response) {
+static inline char *put_connection(char *at, const http1_response *response) {
   if (is_interim(response)) return at;
   if (!http1_response_keeps_alive(response)) return put(at, SLICE("Connection: close\r\n"));
   return response->http_minor > 0 ? at : put(at, SLICE("Connection: keep-alive\r\n"));

@@ -43,6 +43,7 @@ struct exchange {
   struct request *request;
   const struct route *route;
   void *script; /* the script's task while a handler is suspended */
+  void *box;    /* the script's: the request as its handler sees it, while that runs */
   bool is_answered;
   bool is_gone; /* the peer went; answers are dropped */
 };

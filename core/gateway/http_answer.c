@@ -43,8 +43,9 @@ static bool append_cors(struct buf *out, const route_options *options, slice ori
 }
 
 void http_answer_append_cors(struct buf *out, const struct request *request) {
-  append_cors(out, &request_route(request)->options, request_find_header(request, SLICE("origin")),
-              request_host(request));
+  const route_options *options = &request_route(request)->options;
+  if (options->origins == NULL && !options->any_origin) return;
+  append_cors(out, options, request_find_header(request, SLICE("origin")), request_host(request));
 }
 
 /* Begins a head in the worker's scratch buf. */

@@ -369,6 +369,7 @@ void http_exchange_begin(struct http_conn *http) {
   request_set_route(exchange->request, &match, gateway_address_text(http->address));
   exchange->route = match.route;
   exchange->script = NULL;
+  exchange->box = NULL;
   exchange->is_answered = false;
   exchange->is_gone = false;
   http->has_exchange = true;

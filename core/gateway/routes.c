@@ -17,6 +17,7 @@ enum { SEGMENTS_MAX = 64 };
 
 struct entry {
   struct route route;
+  slice literal; /* the pattern, if it has literals only; else empty */
   size_t segment_count;
   segment *segments;
 };
@@ -130,6 +131,13 @@ static bool is_same_shape(const struct entry *a, const struct entry *b) {
   return true;
 }
 
+static bool has_literals_only(const struct entry *entry) {
+  for (size_t i = 0; i < entry->segment_count; i++) {
+    if (entry->segments[i].kind != SEGMENT_LITERAL) return false;
+  }
+  return true;
+}
+
 static const char *find_conflict(const struct routes *routes, const struct entry *entry) {
   for (size_t i = 0; i < routes->count; i++) {
     const struct entry *other = routes->entries[i];
@@ -180,6 +188,7 @@ struct route *routes_add(struct routes *routes, route_kind kind, unsigned method
     mem_free(entry);
     return NULL;
   }
+  if (has_literals_only(entry)) entry->literal = slice_of(entry->route.pattern, pattern.len);
   insert(routes, entry);
   return &entry->route;
 }
@@ -219,14 +228,28 @@ static bool matches(const struct entry *entry, slice path, route_match *match) {
 
 static bool wants(const struct route *route, unsigned method, bool is_upgrade) {
   if (route->kind == ROUTE_WEBSOCKET) return is_upgrade && method == METHOD_GET;
-  return (route->methods & method) != 0;
+  return !is_upgrade && (route->methods & method) != 0;
+}
+
+/* A pattern that is the path itself: nothing beats it. */
+static const struct route *find_literal(const struct routes *routes, unsigned method,
+                                        bool is_upgrade, slice path) {
+  for (size_t i = 0; i < routes->count; i++) {
+    const struct entry *entry = routes->entries[i];
+    if (entry->literal.len == path.len && wants(&entry->route, method, is_upgrade) &&
+        memcmp(entry->literal.data, path.data, path.len) == 0) {
+      return &entry->route;
+    }
+  }
+  return NULL;
 }
 
 static bool find_for(const struct routes *routes, unsigned method, bool is_upgrade, slice path,
                      route_match *match) {
+  match->route = find_literal(routes, method, is_upgrade, path);
+  if (match->route != NULL) return true;
   for (size_t i = 0; i < routes->count; i++) {
     const struct entry *entry = routes->entries[i];
-    if (is_upgrade && entry->route.kind != ROUTE_WEBSOCKET) continue;
     if (!wants(&entry->route, method, is_upgrade) || !matches(entry, path, match)) continue;
     match->route = &entry->route;
     return true;

@@ -89,12 +89,15 @@ int worker_signal(struct worker *worker, slice topic, slice data, bool is_binary
 }
 
 slice worker_date(struct worker *worker) {
+  slice date = slice_of(worker->date, worker->date_len);
+  if (worker->date_checked_ns == worker->turn_checked_ns && date.len > 0) return date;
+  worker->date_checked_ns = worker->turn_checked_ns;
   uint64_t now_ms = clock_wall_ms();
   if (now_ms / 1000 != worker->date_second) {
     worker->date_second = now_ms / 1000;
-    clock_format_http(now_ms, worker->date);
+    worker->date_len = clock_format_http(now_ms, worker->date);
   }
-  return slice_of_string(worker->date);
+  return slice_of(worker->date, worker->date_len);
 }
 
 /* --- the lists of a turn --- */

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/list.h"
 #include "base/slice.h"
 #include "base/timer.h"
@@ -99,8 +100,10 @@ struct worker {
   uint64_t flushed_count;     /* event_count at the last flush */
   uint64_t polled_count;      /* event_count before the last poll */
   unsigned acknowledge_count; /* of worker_post_advance, due when the turn has flushed */
+  uint64_t date_checked_ns;   /* turn_checked_ns when `date` was last compared with the clock */
   uint64_t date_second;       /* what `date` shows */
-  char date[32];
+  size_t date_len;
+  char date[CLOCK_HTTP_BYTES];
   bool is_in_turn;
   bool has_idle;
   worker_stage stage;
@@ -177,7 +180,7 @@ void worker_make_runnable(struct worker *worker, struct conn *conn);
  * events or a millisecond it drains and flushes in the middle of the poll. */
 void worker_after_event(struct worker *worker);
 
-/* The Date header's value, made once a second. */
+/* The Date header's value: made once a second, and the clock is asked once a turn. */
 slice worker_date(struct worker *worker);
 
 #endif

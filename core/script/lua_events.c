@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/exchange.h"
 #include "gateway/routes.h"
@@ -106,12 +107,17 @@ void events_forget(struct conn *conn) {
 
 /* --- exchanges --- */
 
-/* The exchange that the task is to answer, once; NULL when it is gone. */
+/* Where on its coroutine's stack the request's box stands while a handler runs; what the handler
+ * returns follows. */
+enum { REQUEST_BOX = 1 };
+
+/* The exchange that the task is to answer, once; NULL when its peer is gone. */
 static struct exchange *take_exchange(struct task *task) {
   struct exchange *exchange = task->exchange;
   task->exchange = NULL;
-  if (exchange != NULL) exchange->script = NULL;
-  return exchange;
+  exchange->script = NULL;
+  lua_request_take_back(exchange);
+  return exchange->is_gone ? NULL : exchange;
 }
 
 static void fail_exchange(struct task *task, struct exchange *exchange, const char *message) {
@@ -135,9 +141,9 @@ static void on_request_end(struct task *task, bool is_ok) {
     fail_exchange(task, exchange, NULL);
     return;
   }
-  if (lua_gettop(task->L) == 0) lua_pushnil(task->L);
+  if (lua_gettop(task->L) == REQUEST_BOX) lua_pushnil(task->L);
   struct script *script = task->script;
-  if (!lua_response_send(script, task->L, 1, exchange)) {
+  if (!lua_response_send(script, task->L, REQUEST_BOX + 1, exchange)) {
     buf_append_char(&script->message, '\0');
     fail_exchange(task, exchange, script->message.data);
   }
@@ -183,42 +189,47 @@ static void on_authenticate_end(struct task *task, bool is_ok) {
   exchange_refuse(exchange, code, reason);
 }
 
-static void ask(struct exchange *exchange, const char *event, int which, task_end on_end) {
-  struct script *script = exchange->worker->script;
-  struct task *task = task_take(script, event, on_end);
+/* A task for one of the exchange's handlers; NULL at the limit of tasks: that was answered. */
+static struct task *exchange_task(struct exchange *exchange, const char *event, int which,
+                                  task_end on_end) {
+  struct task *task = task_take(exchange->worker->script, event, on_end);
   if (task == NULL) {
     exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
-    return;
+    return NULL;
   }
   task->exchange = exchange;
   task->route = exchange->route;
   task->label_place = &app_route(exchange->route)->labels[which];
   task->timeout_ms = exchange->route->options.handler_timeout_ms;
-  ref_push(task->L, app_route(exchange->route)->handlers[which]);
-  lua_request_push(task->L, script, exchange->request);
   exchange->script = task;
-  task_run(task, 1);
+  return task;
 }
 
 void events_authenticate(struct exchange *exchange) {
-  ask(exchange, "authenticate", APP_AUTHENTICATE, on_authenticate_end);
+  struct task *task = exchange_task(exchange, "authenticate", APP_AUTHENTICATE, on_authenticate_end);
+  if (task == NULL) return;
+  ref_push(task->L, app_route(exchange->route)->handlers[APP_AUTHENTICATE]);
+  lua_request_push(task->L, task->script, exchange->request);
+  task_run(task, 1);
 }
 
 void events_request(struct exchange *exchange) {
-  ask(exchange, "the handler", APP_HTTP, on_request_end);
+  struct task *task = exchange_task(exchange, "the handler", APP_HTTP, on_request_end);
+  if (task == NULL) return;
+  lua_request_lend(task->L, task->script, exchange); /* at REQUEST_BOX */
+  ref_push(task->L, app_route(exchange->route)->handlers[APP_HTTP]);
+  lua_pushvalue(task->L, REQUEST_BOX);
+  task_run(task, 1);
 }
 
 void events_cancel_exchange(struct exchange *exchange) {
   struct task *task = exchange->script;
-  if (task == NULL) return;
-  take_exchange(task);
-  task_cancel(task, "closed");
+  if (task != NULL) task_cancel(task, "closed");
 }
 
 void events_forget_exchange(struct exchange *exchange, bool keep_session) {
-  if (exchange->script != NULL) take_exchange(exchange->script);
-  if (keep_session || exchange->request == NULL) return;
-  lua_request_forget(exchange->worker->script, exchange->request, false);
+  REQUIRE(exchange->script == NULL);
+  if (!keep_session) lua_request_forget(exchange->worker->script, exchange->request, false);
 }
 
 /* --- the gateway's life --- */

@@ -22,17 +22,37 @@ bool lua_request_has_box(const struct request *request) {
   return request != NULL && request_session(request) != 0;
 }
 
+static struct request_box *push_new_box(lua_State *L, struct script *script,
+                                        struct request *request) {
+  struct request_box *box = lua_newuserdata(L, sizeof *box);
+  *box = (struct request_box){.request = request};
+  ref_push(L, script->request_metatable);
+  lua_setmetatable(L, -2);
+  return box;
+}
+
 void lua_request_push(lua_State *L, struct script *script, struct request *request) {
   if (lua_request_has_box(request)) {
     ref_push(L, request_session(request));
     return;
   }
-  struct request_box *box = lua_newuserdata(L, sizeof *box);
-  *box = (struct request_box){.request = request};
-  ref_push(L, script->request_metatable);
-  lua_setmetatable(L, -2);
+  push_new_box(L, script, request);
   lua_pushvalue(L, -1);
   request_set_session(request, ref_take(script, L));
+}
+
+void lua_request_lend(lua_State *L, struct script *script, struct exchange *exchange) {
+  if (lua_request_has_box(exchange->request)) {
+    ref_push(L, request_session(exchange->request));
+  } else {
+    exchange->box = push_new_box(L, script, exchange->request);
+  }
+}
+
+void lua_request_take_back(struct exchange *exchange) {
+  struct request_box *box = exchange->box;
+  if (box != NULL) box->request = NULL;
+  exchange->box = NULL;
 }
 
 /* Pushes the table of the box at `index`. */

@@ -402,14 +402,14 @@ end)
 describe("a decoder that begins anew", function()
   it("knows nothing of what came before, wherever that broke off", function()
     local head = "POST /first HTTP/1.1\r\nHost: a\r\n"
-    local chunked = head .. "Transfer-Encoding: chunked\r\n\r\n"
+    local in_chunks = head .. "Transfer-Encoding: chunked\r\n\r\n"
     for _, before in ipairs({
       "\r\n\r\nGET /fi",
       head .. "Expect: 100-continue\r\nContent-Le",
       head .. "Content-Length: 5\r\n\r\nab",
-      chunked .. "a;exten",
-      chunked .. "2\r\nab\r",
-      chunked .. "0\r\nTrailer: a",
+      in_chunks .. "a;exten",
+      in_chunks .. "2\r\nab\r",
+      in_chunks .. "0\r\nTrailer: a",
       head .. "Connection: close\r\n\r\n",
       "GET /\0 HTTP/1.1\r\n",
     }) do
