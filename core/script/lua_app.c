@@ -104,6 +104,22 @@ static const char *const handler_names[APP_HANDLERS] = {
     "on_drain",     "on_signal", "on_tick",    "handler",
 };
 
+/* Only LuaJIT's debug.getinfo knows; scripts do not have it. */
+static bool has_parameters(lua_State *L, int function) {
+  int top = lua_gettop(L);
+  lua_getfield(L, LUA_REGISTRYINDEX, "_LOADED");
+  lua_getfield(L, -1, "debug");
+  lua_getfield(L, -1, "getinfo");
+  ref_push(L, function);
+  lua_pushliteral(L, "u");
+  lua_call(L, 2, 1);
+  lua_getfield(L, -1, "nparams");
+  lua_getfield(L, -2, "isvararg");
+  bool has_some = lua_tointeger(L, -2) > 0 || lua_toboolean(L, -1);
+  lua_settop(L, top);
+  return has_some;
+}
+
 static void take_handlers(lua_State *L, struct script *script, int table, struct route *route) {
   struct route_script *handlers = mem_alloc_zero(sizeof *handlers);
   for (int i = 0; i < APP_HANDLERS; i++) {
@@ -115,6 +131,8 @@ static void take_handlers(lua_State *L, struct script *script, int table, struct
     handlers->handlers[i] = ref_take_standing(script, L);
     if (i < APP_HTTP) route->handlers |= 1U << i;
   }
+  int handler = handlers->handlers[APP_HTTP];
+  handlers->takes_request = handler != 0 && has_parameters(L, handler);
   route->script = handlers;
 }
 

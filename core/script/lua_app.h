@@ -26,6 +26,7 @@ enum {
 struct route_script {
   int handlers[APP_HANDLERS];
   const char *labels[APP_HANDLERS];
+  bool takes_request; /* the HTTP handler has a parameter: else no request is made for it */
 };
 
 static inline struct route_script *app_route(const struct route *route) {

@@ -107,8 +107,8 @@ void events_forget(struct conn *conn) {
 
 /* --- exchanges --- */
 
-/* Where on its coroutine's stack the request's box stands while a handler runs; what the handler
- * returns follows. */
+/* Where on its coroutine's stack the request's box stands while a handler runs (nil for one without
+ * parameters); what the handler returns follows. */
 enum { REQUEST_BOX = 1 };
 
 /* The exchange that the task is to answer, once; NULL when its peer is gone. */
@@ -216,10 +216,15 @@ void events_authenticate(struct exchange *exchange) {
 void events_request(struct exchange *exchange) {
   struct task *task = exchange_task(exchange, "the handler", APP_HTTP, on_request_end);
   if (task == NULL) return;
-  lua_request_lend(task->L, task->script, exchange); /* at REQUEST_BOX */
+  bool takes_request = app_route(exchange->route)->takes_request;
+  if (takes_request) {
+    lua_request_lend(task->L, task->script, exchange);
+  } else {
+    lua_pushnil(task->L);
+  } /* at REQUEST_BOX */
   ref_push(task->L, app_route(exchange->route)->handlers[APP_HTTP]);
-  lua_pushvalue(task->L, REQUEST_BOX);
-  task_run(task, 1);
+  if (takes_request) lua_pushvalue(task->L, REQUEST_BOX);
+  task_run(task, takes_request ? 1 : 0);
 }
 
 void events_cancel_exchange(struct exchange *exchange) {

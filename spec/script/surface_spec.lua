@@ -156,6 +156,47 @@ describe("A request", function()
     assert.equal("form", post("/form", "a=%zz").code)
   end)
 
+  it("is given to every handler that can look at it", function()
+    local server = gateway.start({
+      app = [[
+      app:get("/one", function(request) return request.path end)
+      app:get("/several", function(request, more) return request.path .. tostring(more) end)
+      app:get("/any", function(...) return select("#", ...) .. (...).path end)
+      app:get("/builtin", tostring)
+      app:get("/none", function() perigee.sleep(0) return "none" end)
+    ]],
+    })
+    assert.equal("/one", server:http("/one").body)
+    assert.equal("/severalnil", server:http("/several").body)
+    assert.equal("1/any", server:http("/any").body)
+    assert.truthy(server:http("/builtin").body:find("^userdata"))
+    assert.equal("none", server:http("/none").body)
+  end)
+
+  it("is good while its handler is suspended, and over when the client has left", function()
+    local server = gateway.start({
+      app = [[
+      local kept
+      app:get("/wait", function(request)
+        kept = request
+        request = nil
+        collectgarbage()
+        local slept, _, code = perigee.sleep(100)
+        perigee.shared("left"):set("left", tostring(slept) .. code .. kept.path)
+      end)
+      app:get("/left", function() return perigee.shared("left"):get("left") or "" end)
+      app:get("/read", function() return tostring(select(2, pcall(function() return kept.path end))) end)
+    ]],
+    })
+    local client = server:raw()
+    client:write("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+    server:wait_for({ requests = 1 })
+    client:reset()
+    server:wait_for({ requests = 0 })
+    assert.equal("nilclosed/wait", server:http("/left").body)
+    assert.truthy(server:http("/read").body:find("the request is over", 1, true))
+  end)
+
   it("is read-only, and over when it is answered", function()
     local server = gateway.start({
       app = [[
