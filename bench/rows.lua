@@ -56,13 +56,7 @@ M.loads = {
     options(100, ROOM_BYTES),
     0.40
   ),
-  load(
-    "room of 100 where all speak, relay",
-    "relay",
-    "ws-fanout",
-    options(100, ROOM_BYTES),
-    0.90
-  ),
+  load("room of 100 where all speak, relay", "relay", "ws-fanout", options(100, ROOM_BYTES), 0.90),
   load("SSE fan-out to 1,000", "sse", "sse-fanout", options(1000, FAN_OUT_BYTES), 0.90),
   load("SSE fan-out to 10,000", "sse", "sse-fanout", options(10000, FAN_OUT_BYTES), 0.90),
   load("HTTP hello, keep-alive", "hello", "http", options(64, 0), 0.90),

@@ -307,6 +307,7 @@ void conn_push_bytes(struct conn *conn, slice head, slice body) {
   if (body.len > 0) memcpy(place + head.len, body.data, body.len);
   block_commit(block, head.len + body.len, MARK_PRIVATE, NULL);
   outbox_push_block(&conn->outbox, block, place, head.len + body.len);
+  conn->worker->pushed_bytes += head.len + body.len;
   conn_mark_dirty(conn);
 }
 
@@ -542,10 +543,10 @@ bool conn_relay(struct conn *conn, slice data, bool is_binary) {
         .is_binary = is_binary,
     };
     hub_receipt receipt;
-    int result = worker_publish(conn->worker, subscription_topic(subscription), data, &options,
-                                &receipt);
-    if (result != HUB_OK) log_debug("connection %llu: what it sent was refused by its topic",
-                                    (unsigned long long)id);
+    int result =
+        worker_publish(conn->worker, subscription_topic(subscription), data, &options, &receipt);
+    if (result != HUB_OK)
+      log_debug("connection %llu: what it sent was refused by its topic", (unsigned long long)id);
   }
   conn->is_relaying = has_relayed;
   return has_relayed;

@@ -19,9 +19,10 @@
 
 enum {
   TURN_BUDGET_NS = 1000 * 1000,
-  EVENTS_A_FLUSH = 256, /* after so many reads what they caused is flushed ... */
-  EVENTS_A_CHECK = 16,  /* ... or after TURN_BUDGET_NS, looked at every so many */
-  KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
+  EVENTS_A_FLUSH = 256,      /* after so many reads what they caused is flushed ... */
+  BYTES_A_FLUSH = 64 * 1024, /* ... or after so much, while it is in the processor's cache ... */
+  EVENTS_A_CHECK = 16,       /* ... or after TURN_BUDGET_NS, looked at every so many */
+  KEPT_DIRTY = 1024,         /* places that the list of dirty outboxes keeps when it is empty */
   ACCEPT_PAUSE_MS = 100,
   ACCEPTS_A_POLL = 64, /* so that a rush of new connections does not starve those that are open */
 };
@@ -225,13 +226,14 @@ static bool run_turn(struct worker *worker) {
   }
   worker->turn_checked_ns = now_ns;
   worker->flushed_count = worker->event_count;
+  worker->pushed_bytes = 0;
   worker->is_in_turn = false;
   return has_left;
 }
 
 void worker_after_event(struct worker *worker) {
   unsigned count = (unsigned)(++worker->event_count - worker->flushed_count);
-  if (count < EVENTS_A_FLUSH &&
+  if (count < EVENTS_A_FLUSH && worker->pushed_bytes < BYTES_A_FLUSH &&
       (count % EVENTS_A_CHECK != 0 || clock_real_ns() - worker->turn_checked_ns < TURN_BUDGET_NS)) {
     return;
   }

@@ -98,6 +98,7 @@ struct worker {
   uint64_t longest_stall_ns;  /* longest time between two polls */
   uint64_t event_count;       /* events of the loop: reads, accepts */
   uint64_t flushed_count;     /* event_count at the last flush */
+  size_t pushed_bytes;        /* of messages to single connections, since then */
   uint64_t polled_count;      /* event_count before the last poll */
   unsigned acknowledge_count; /* of worker_post_advance, due when the turn has flushed */
   uint64_t date_checked_ns;   /* turn_checked_ns when `date` was last compared with the clock */

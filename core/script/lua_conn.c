@@ -220,7 +220,8 @@ static void check_from(lua_State *L, conn_subscribe_options *options) {
 static conn_relaying check_relay(lua_State *L) {
   if (lua_type(L, -1) == LUA_TBOOLEAN) return lua_toboolean(L, -1) ? RELAY_TO_ALL : RELAY_NONE;
   const char *to = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
-  if (strcmp(to, "others") != 0) luaL_error(L, "option \"relay\" must be true, false or \"others\"");
+  if (strcmp(to, "others") != 0)
+    luaL_error(L, "option \"relay\" must be true, false or \"others\"");
   return RELAY_TO_OTHERS;
 }
 
@@ -289,8 +290,8 @@ static int l_subscribe(lua_State *L) {
   if (box->conn == NULL) return push_closed(L);
   if (strcmp(box->transport, "websocket") != 0) {
     if (options.is_envelope) {
-      return luaL_error(
-          L, "option \"envelope\" is for WebSockets; events of a stream carry their id");
+      return luaL_error(L,
+                        "option \"envelope\" is for WebSockets; events of a stream carry their id");
     }
     if (options.relaying != RELAY_NONE) {
       return luaL_error(L, "option \"relay\" is for WebSockets; a stream's reader sends nothing");

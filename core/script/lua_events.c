@@ -206,7 +206,8 @@ static struct task *exchange_task(struct exchange *exchange, const char *event, 
 }
 
 void events_authenticate(struct exchange *exchange) {
-  struct task *task = exchange_task(exchange, "authenticate", APP_AUTHENTICATE, on_authenticate_end);
+  struct task *task =
+      exchange_task(exchange, "authenticate", APP_AUTHENTICATE, on_authenticate_end);
   if (task == NULL) return;
   ref_push(task->L, app_route(exchange->route)->handlers[APP_AUTHENTICATE]);
   lua_request_push(task->L, task->script, exchange->request);
