@@ -81,6 +81,13 @@ static inline bool ws_decoder_is_holding(const struct ws_decoder *decoder) {
   return decoder->is_delivered;
 }
 
+/* Whether nothing of a message or a frame is under way: the decoder is as after ws_decoder_init,
+ * and need not be kept. False after WS_EVENT_CLOSE and WS_EVENT_ERROR. */
+static inline bool ws_decoder_is_idle(const struct ws_decoder *decoder) {
+  return decoder->partial == NULL && decoder->header_len == 0 && decoder->message_opcode == 0 &&
+         !decoder->is_in_frame && !decoder->is_over;
+}
+
 /* Bytes held of the message under way; 0 between messages. */
 size_t ws_decoder_buffered(const struct ws_decoder *decoder);
 
