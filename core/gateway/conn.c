@@ -82,7 +82,7 @@ static void judge_soft_limit(struct conn *conn) {
   conn->is_above_soft = is_above;
   if (is_above || !conn_is_open(conn)) return;
   conn_events_queue(conn, EVENT_DRAIN, SLICE(""), false, SLICE(""));
-  if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
+  if (conn->waiting != NULL) worker_make_runnable(conn->worker, conn);
 }
 
 static void on_outbox_flushed(struct outbox *outbox) {
@@ -130,7 +130,7 @@ struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *wo
   conn->references = 1;
   conn->last_heard_ms = clock_now_ms();
   conn->next_tick_ms = UINT64_MAX;
-  conn->close_due_ms = UINT64_MAX;
+  conn->due_ms = UINT64_MAX;
   if ((route->handlers & HANDLER_TICK) != 0 && route->options.tick_every_ms > 0) {
     conn->next_tick_ms = conn->last_heard_ms + route->options.tick_every_ms;
   }
@@ -246,10 +246,11 @@ void conn_refuse(struct conn *conn, int code, slice reason) {
   conn_begin_close(conn, code, reason);
 }
 
-bool conn_can_take_message(const struct conn *conn) {
+bool conn_has_room(const struct conn *conn) {
   const struct limits *limits = conn->worker->limits;
-  return !conn->is_busy || (conn->event_count < limits->suspended_events &&
-                            conn->event_bytes < limits->suspended_bytes);
+  const struct conn_events *waiting = conn->waiting;
+  return waiting == NULL ||
+         (waiting->count < limits->suspended_events && waiting->bytes < limits->suspended_bytes);
 }
 
 bool conn_push_message(struct conn *conn, slice data, bool is_binary) {
@@ -457,7 +458,22 @@ void conn_queue_signal(struct conn *conn, struct message *message, slice topic) 
   }
   conn_events_queue(conn, EVENT_SIGNAL, message->data, (message->flags & MESSAGE_BINARY) != 0,
                     topic);
-  if (conn->events != NULL) worker_make_runnable(conn->worker, conn);
+  if (conn->waiting != NULL) worker_make_runnable(conn->worker, conn);
+}
+
+/* Keeps of the request what the script may ask for, nothing where none of its handlers ever runs.
+ */
+static void trim_request(struct conn *conn) {
+  struct request *request = conn->request;
+  if (request == NULL) return;
+  bool is_seen = (conn->route->handlers & ~(unsigned)HANDLER_AUTHENTICATE) != 0 ||
+                 request_session(request) != 0;
+  if (is_seen) {
+    request_trim(request);
+  } else {
+    request_free(request);
+    conn->request = NULL;
+  }
 }
 
 void conn_opened(struct conn *conn) {
@@ -465,7 +481,7 @@ void conn_opened(struct conn *conn) {
     conn->state = CONN_OPEN;
     release_hold(conn);
   }
-  if (conn->request != NULL) request_trim(conn->request);
+  trim_request(conn);
   if (conn_is_open(conn) && conn->ops->send_position != NULL && !conn->has_begun) {
     topics_refresh(&conn->worker->topics);
     conn->has_begun = true;

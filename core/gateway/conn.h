@@ -23,7 +23,7 @@
 
 struct worker;
 struct conn;
-struct conn_event;
+struct conn_events;
 struct conn_hold;
 
 typedef enum {
@@ -71,30 +71,17 @@ typedef enum {
   CONN_GONE,    /* no more events can come; on_close is told or waits its turn */
 } conn_state;
 
+/* What a delivery touches comes first. What a connection has only now and then stands elsewhere
+ * while it does: `waiting`, `hold`. */
 struct conn {
   struct subscriber subscriber; /* its id is the connection's */
-  const struct conn_ops *ops;
   struct worker *worker;
-  struct stream *stream; /* NULL once closed */
   const struct route *route;
-  struct request *request;
-  void *script;            /* the script's value of this connection; NULL until touched */
-  struct address *address; /* counted in the gateway while the stream lives */
-  void *task;              /* the script's suspended handler, or NULL */
   struct outbox outbox;
-  struct list all;           /* in worker->conns; once freed in worker->swept */
-  struct conn_event *events; /* waiting for the script, first to last */
-  struct conn_event *last_event;
-  struct conn_hold *hold; /* live publications held while opening */
-  struct timer timer;
-  uint64_t last_heard_ms;
-  uint64_t next_tick_ms;
-  uint64_t close_due_ms;
-  uint32_t event_count;
-  uint32_t event_bytes;
   uint32_t references;
   uint16_t close_code; /* what on_close will be told; 0 until known */
   uint8_t state;       /* conn_state */
+  bool is_unframed;    /* an SSE stream to HTTP/1.0: no chunks */
   bool is_busy;        /* a handler runs or is suspended */
   bool is_told_open;   /* on_open was told: on_close is owed */
   bool is_told_close;
@@ -103,13 +90,28 @@ struct conn {
   bool has_live;      /* it has subscriptions: later replays carry no ids */
   bool is_unread;     /* reading is paused: behind a suspended handler, or until a rate allows */
   bool has_begun;     /* its first position is queued */
-  bool is_unframed;   /* an SSE stream to HTTP/1.0: no chunks */
   bool is_swept;
-  bool is_ending;   /* conn_end is due in the turn */
-  bool is_relaying; /* what it sends may go to topics, without on_message: conn_relay knows */
-  bool is_runnable; /* in worker->runnable: events wait for the turn */
+  bool is_ending;     /* conn_end is due in the turn */
+  bool is_relaying;   /* what it sends may go to topics, without on_message: conn_relay knows */
+  bool is_runnable;   /* in worker->runnable: events wait for the turn */
+  bool has_shut_down; /* our side of the stream has ended */
+  const struct conn_ops *ops;
+  struct stream *stream;       /* NULL once closed */
+  struct request *request;     /* NULL once it is of no use any more */
+  void *script;                /* the script's value of this connection; NULL until touched */
+  struct address *address;     /* counted in the gateway while the stream lives */
+  void *task;                  /* the script's suspended handler, or NULL */
+  struct list all;             /* in worker->conns; once freed in worker->swept */
+  struct conn_events *waiting; /* for the script; NULL: nothing */
+  struct conn_hold *hold;      /* live publications held while opening; NULL: none */
   struct conn *next_runnable;
   char *close_reason; /* NULL: empty */
+  struct timer timer;
+  uint64_t last_heard_ms;
+  uint64_t next_tick_ms; /* UINT64_MAX: never */
+  /* While a WebSocket is open its next ping; while a connection closes the end of our patience.
+   * UINT64_MAX: none. */
+  uint64_t due_ms;
 };
 
 /* References: one for the stream, one for the events until conn_finish, one while it is runnable,
@@ -202,7 +204,11 @@ bool conn_make_room(struct conn *conn, size_t len, const block_mark *next);
 /* Tells on_message, now or behind the handler that is suspended. False: its place is full, stop
  * reading until ops->on_ready. The data is copied when it has to wait. */
 bool conn_push_message(struct conn *conn, slice data, bool is_binary);
-bool conn_can_take_message(const struct conn *conn);
+/* Whether one more message may wait. */
+bool conn_has_room(const struct conn *conn);
+static inline bool conn_can_take_message(const struct conn *conn) {
+  return !conn->is_busy || conn_has_room(conn);
+}
 /* conn_close without handing over what waits: for a transport's own reasons. */
 void conn_begin_close(struct conn *conn, int code, slice reason);
 /* Marks the connection for the flush at the end of the turn. */

@@ -65,19 +65,21 @@ void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool
   if (topic.len > 0) memcpy(event->bytes + data.len, topic.data, topic.len);
   event->data = slice_of(event->bytes, data.len);
   event->topic = slice_of(event->bytes + data.len, topic.len);
-  if (conn->last_event != NULL) {
-    conn->last_event->next = event;
+  struct conn_events *waiting = conn->waiting;
+  if (waiting != NULL) {
+    waiting->last->next = event;
   } else {
-    conn->events = event;
+    waiting = conn->waiting = mem_alloc(sizeof *waiting);
+    *waiting = (struct conn_events){.first = event};
   }
-  conn->last_event = event;
-  conn->event_count++;
-  conn->event_bytes += (uint32_t)(data.len + topic.len);
+  waiting->last = event;
+  waiting->count++;
+  waiting->bytes += (uint32_t)(data.len + topic.len);
 }
 
 void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                       slice topic) {
-  if (conn->is_busy || conn->events != NULL) {
+  if (conn->is_busy || conn->waiting != NULL) {
     conn_events_queue(conn, kind, data, is_binary, topic);
     return;
   }
@@ -90,11 +92,15 @@ void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool 
 }
 
 static struct conn_event *take(struct conn *conn) {
-  struct conn_event *event = conn->events;
-  conn->events = event->next;
-  if (conn->events == NULL) conn->last_event = NULL;
-  conn->event_count--;
-  conn->event_bytes -= (uint32_t)(event->data.len + event->topic.len);
+  struct conn_events *waiting = conn->waiting;
+  struct conn_event *event = waiting->first;
+  waiting->first = event->next;
+  waiting->count--;
+  waiting->bytes -= (uint32_t)(event->data.len + event->topic.len);
+  if (waiting->first == NULL) {
+    mem_free(waiting);
+    conn->waiting = NULL;
+  }
   return event;
 }
 
@@ -111,7 +117,7 @@ static void tell_close(struct conn *conn) {
 
 void conn_events_pump(struct conn *conn) {
   conn_retain(conn);
-  while (!conn->is_busy && conn->events != NULL) {
+  while (!conn->is_busy && conn->waiting != NULL) {
     struct conn_event *event = take(conn);
     conn->is_busy = true;
     hook_result result = tell(conn, event->kind, event->data, event->is_binary, event->topic);
@@ -132,5 +138,5 @@ void conn_events_pump(struct conn *conn) {
 }
 
 void conn_events_clear(struct conn *conn) {
-  while (conn->events != NULL) mem_free(take(conn));
+  while (conn->waiting != NULL) mem_free(take(conn));
 }

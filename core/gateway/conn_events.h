@@ -6,10 +6,20 @@
 #define PERIGEE_GATEWAY_CONN_EVENTS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/slice.h"
 
 struct conn;
+struct conn_event;
+
+/* The events that wait; there only while some do. */
+struct conn_events {
+  struct conn_event *first;
+  struct conn_event *last;
+  uint32_t count;
+  uint32_t bytes;
+};
 
 typedef enum { EVENT_OPEN, EVENT_MESSAGE, EVENT_SIGNAL, EVENT_DRAIN, EVENT_TICK } conn_event_kind;
 

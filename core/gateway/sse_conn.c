@@ -9,15 +9,8 @@
 #include "gateway/conn.h"
 #include "gateway/worker.h"
 
-struct sse_conn {
-  struct conn conn; /* first: conn_new allocates the whole. last_heard_ms: when it last wrote */
-  bool has_shut_down;
-  bool has_ended; /* the reader is gone */
-};
-
-static struct sse_conn *sse_of(struct conn *conn) {
-  return CONTAINER_OF(conn, struct sse_conn, conn);
-}
+/* An event stream needs nothing beside the connection itself, whose last_heard_ms says when it last
+ * wrote. */
 
 /* Queues one event of this connection alone; false for one that cannot be encoded. */
 static bool push_event(struct conn *conn, const sse_event *event) {
@@ -39,7 +32,7 @@ static bool push_event(struct conn *conn, const sse_event *event) {
 }
 
 static void set_timer(struct conn *conn) {
-  uint64_t due_ms = conn->close_due_ms;
+  uint64_t due_ms = conn->due_ms;
   if (conn_is_open(conn)) {
     uint64_t every_ms = conn->route->options.ping_every_ms;
     if (every_ms > 0 && conn->last_heard_ms + every_ms < due_ms) {
@@ -66,8 +59,8 @@ static void send_idle(struct conn *conn) {
 }
 
 static void on_timer(struct conn *conn, uint64_t now_ms) {
-  if (now_ms >= conn->close_due_ms) {
-    conn->close_due_ms = UINT64_MAX;
+  if (now_ms >= conn->due_ms) {
+    conn->due_ms = UINT64_MAX;
     if (conn->stream != NULL) stream_close(conn->stream, false);
     return;
   }
@@ -83,11 +76,10 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
 }
 
 static void finish(struct conn *conn) {
-  struct sse_conn *sse = sse_of(conn);
-  if (sse->has_shut_down || conn->stream == NULL || !outbox_is_empty(&conn->outbox)) return;
-  sse->has_shut_down = true;
+  if (conn->has_shut_down || conn->stream == NULL || !outbox_is_empty(&conn->outbox)) return;
+  conn->has_shut_down = true;
   stream_shutdown(conn->stream);
-  conn->close_due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
+  conn->due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
   set_timer(conn);
 }
 
@@ -106,7 +98,7 @@ static void close_conn(struct conn *conn, int code, slice reason) {
   } else {
     conn_mark_dirty(conn);
   }
-  conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+  conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
   set_timer(conn);
   conn_end_soon(conn); /* no event can come any more */
 }
@@ -138,11 +130,9 @@ static void on_read(void *owner, char *data, size_t len) {
 }
 
 static void on_end(void *owner, int error) {
-  struct sse_conn *sse = owner;
-  struct conn *conn = &sse->conn;
+  struct conn *conn = owner;
   struct worker *worker = conn->worker;
   conn_retain(conn);
-  sse->has_ended = true;
   conn_note_close(conn, error < 0 ? WS_CLOSE_ABNORMAL : WS_CLOSE_NO_CODE, SLICE(""));
   if (conn->state < CONN_CLOSING) conn->state = CONN_CLOSING;
   conn_end(conn);
@@ -152,15 +142,14 @@ static void on_end(void *owner, int error) {
 }
 
 static void on_writable(void *owner, int error) {
-  struct sse_conn *sse = owner;
-  struct worker *worker = sse->conn.worker;
-  if (outbox_on_writable(&sse->conn.outbox, error)) conn_mark_dirty(&sse->conn);
+  struct conn *conn = owner;
+  struct worker *worker = conn->worker;
+  if (outbox_on_writable(&conn->outbox, error)) conn_mark_dirty(conn);
   worker_after_event(worker);
 }
 
 static void on_closed(void *owner) {
-  struct sse_conn *sse = owner;
-  conn_detach_stream(&sse->conn);
+  conn_detach_stream(owner);
 }
 
 static const struct stream_events stream_events = {on_read, on_end, on_writable, on_closed};
@@ -187,10 +176,10 @@ static const struct conn_ops ops = {
 };
 
 struct conn *sse_conn_open(struct worker *worker, const conn_origin *origin, bool is_unframed) {
-  struct conn *conn = conn_new(sizeof(struct sse_conn), &ops, worker, origin);
+  struct conn *conn = conn_new(sizeof(struct conn), &ops, worker, origin);
   const struct route *route = conn->route;
   conn->is_unframed = is_unframed;
-  stream_set_owner(conn->stream, &stream_events, sse_of(conn));
+  stream_set_owner(conn->stream, &stream_events, conn);
   conn_push_bytes(conn, origin->head, SLICE(""));
   if (route->options.retry_ms > 0) {
     sse_event retry = {.retry_ms = (uint32_t)route->options.retry_ms};

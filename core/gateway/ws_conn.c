@@ -10,16 +10,24 @@
 #include "gateway/rate.h"
 #include "gateway/worker.h"
 
-struct ws_conn {
-  struct conn conn; /* first: conn_new allocates the whole */
-  struct ws_decoder decoder;
-  struct buf *unread; /* bytes that wait behind a suspended handler; NULL: none */
-  uint64_t next_ping_ms;
+/* What a connection holds of its input; there only while it does. */
+struct ws_input {
+  struct ws_decoder decoder; /* of a message or frame that is not whole; else idle */
+  struct buf unread;         /* bytes that wait behind a suspended handler */
+};
+
+/* Where the route has a rate. */
+struct ws_rate {
   rate_bucket bucket;
-  uint64_t rate_due_ms; /* `excess = "wait"`: when the next message may be read */
+  uint64_t due_ms; /* `excess = "wait"`: when the next message may be read; UINT64_MAX: now */
+};
+
+struct ws_conn {
+  struct conn conn;       /* first: conn_new allocates the whole */
+  struct ws_input *input; /* NULL: none */
+  struct ws_rate *rate;   /* NULL: none */
   bool has_sent_close;
   bool has_got_close;
-  bool has_shut_down;
   bool is_over;   /* what still comes is discarded */
   bool has_ended; /* the peer sends no more */
 };
@@ -53,11 +61,10 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
 
 static void set_timer(struct ws_conn *ws) {
   struct conn *conn = &ws->conn;
-  uint64_t due_ms = conn->close_due_ms;
+  uint64_t due_ms = conn->due_ms;
   if (conn_is_open(conn)) {
-    due_ms = earlier(due_ms, ws->next_ping_ms);
     due_ms = earlier(due_ms, conn->next_tick_ms);
-    due_ms = earlier(due_ms, ws->rate_due_ms);
+    if (ws->rate != NULL) due_ms = earlier(due_ms, ws->rate->due_ms);
     if (conn->route->options.idle_timeout_ms > 0 && !conn->is_unread) {
       due_ms = earlier(due_ms, conn->last_heard_ms + conn->route->options.idle_timeout_ms);
     }
@@ -68,7 +75,7 @@ static void set_timer(struct ws_conn *ws) {
 /* The closing handshake took too long, or its linger is over. */
 static void on_close_due(struct ws_conn *ws) {
   struct conn *conn = &ws->conn;
-  conn->close_due_ms = UINT64_MAX;
+  conn->due_ms = UINT64_MAX;
   conn_end(conn);
   if (conn->stream != NULL) stream_close(conn->stream, false);
 }
@@ -76,23 +83,22 @@ static void on_close_due(struct ws_conn *ws) {
 static void on_timer(struct conn *conn, uint64_t now_ms) {
   struct ws_conn *ws = ws_of(conn);
   const route_options *options = &conn->route->options;
-  if (now_ms >= conn->close_due_ms) {
-    on_close_due(ws);
-    return;
-  }
   if (conn_is_open(conn)) {
     conn_run_ticks(conn, now_ms);
+  } else if (now_ms >= conn->due_ms) {
+    on_close_due(ws);
+    return;
   }
   if (conn_is_open(conn)) { /* a tick may have closed it */
     uint64_t quiet_ms = now_ms - conn->last_heard_ms;
     if (options->idle_timeout_ms > 0 && !conn->is_unread && quiet_ms >= options->idle_timeout_ms) {
       conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE("idle for too long"));
-    } else if (now_ms >= ws->next_ping_ms) {
-      ws->next_ping_ms = now_ms + options->ping_every_ms;
+    } else if (now_ms >= conn->due_ms) {
+      conn->due_ms = now_ms + options->ping_every_ms;
       if (!conn->is_unread) push_control(conn, WS_OPCODE_PING, SLICE(""));
     }
-    if (now_ms >= ws->rate_due_ms) {
-      ws->rate_due_ms = UINT64_MAX;
+    if (ws->rate != NULL && now_ms >= ws->rate->due_ms) {
+      ws->rate->due_ms = UINT64_MAX;
       conn->is_unread = false;
       on_ready(conn);
     }
@@ -106,15 +112,15 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
  * all is written, and the peer has a moment to do the same. */
 static void finish(struct ws_conn *ws) {
   struct conn *conn = &ws->conn;
-  if (ws->has_shut_down || conn->stream == NULL) return;
+  if (conn->has_shut_down || conn->stream == NULL) return;
   if (!outbox_is_empty(&conn->outbox)) return; /* on_flushed comes back here */
-  ws->has_shut_down = true;
+  conn->has_shut_down = true;
   if (ws->has_ended) {
     stream_close(conn->stream, false);
     return;
   }
   stream_shutdown(conn->stream);
-  conn->close_due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
+  conn->due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
   set_timer(ws);
 }
 
@@ -128,7 +134,7 @@ static void close_conn(struct conn *conn, int code, slice reason) {
   push_close(ws, code != 0 ? code : WS_CLOSE_NO_CODE, reason);
   /* The peer's close frame has to be read, whatever waits in front of it. */
   if (conn->is_unread) worker_make_runnable(conn->worker, conn);
-  conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+  conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
   set_timer(ws);
 }
 
@@ -149,7 +155,7 @@ static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
   if (conn_is_open(conn)) {
     conn->state = CONN_CLOSING;
     push_close(ws, code, reason);
-    conn->close_due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
+    conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
     set_timer(ws);
   }
   conn_end(conn);
@@ -158,10 +164,16 @@ static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
 
 /* --- reading --- */
 
+static void init_decoder(const struct ws_conn *ws, struct ws_decoder *decoder) {
+  const struct conn *conn = &ws->conn;
+  ws_decoder_init(decoder, conn->route->options.max_message_bytes,
+                  (uint32_t)conn->worker->limits->fragments);
+}
+
 static void on_data(struct ws_conn *ws, slice data, bool is_binary) {
   struct conn *conn = &ws->conn;
   if (!conn_is_open(conn)) return; /* frames after our close frame are discarded */
-  switch (rate_take(&ws->bucket, &conn->route->options)) {
+  switch (ws->rate != NULL ? rate_take(&ws->rate->bucket, &conn->route->options) : RATE_PASS) {
     case RATE_PASS:
       break;
     case RATE_DROP:
@@ -196,43 +208,80 @@ static void on_event(struct ws_conn *ws, const ws_event *event) {
   }
 }
 
+static struct ws_input *input_of(struct ws_conn *ws) {
+  if (ws->input == NULL) {
+    ws->input = mem_alloc(sizeof *ws->input);
+    init_decoder(ws, &ws->input->decoder);
+    buf_init(&ws->input->unread, 0);
+  }
+  return ws->input;
+}
+
+/* But for its decoder. */
+static void free_input(struct ws_conn *ws) {
+  if (ws->input == NULL) return;
+  buf_deinit(&ws->input->unread);
+  mem_free(ws->input);
+  ws->input = NULL;
+}
+
 /* Keeps what has not been decoded until the handler in front of it is done. */
 static void keep_unread(struct ws_conn *ws, slice rest) {
-  if (ws->unread == NULL) {
-    ws->unread = mem_alloc(sizeof *ws->unread);
-    buf_init(ws->unread, 0);
-  }
-  buf_append(ws->unread, rest);
+  buf_append(&input_of(ws)->unread, rest);
   ws->conn.is_unread = true;
   if (ws->conn.stream != NULL) stream_set_reading(ws->conn.stream, false);
 }
 
 /* With `excess = "wait"` the peer's next message is not read before it may be sent. */
 static bool has_to_wait(struct ws_conn *ws) {
-  uint64_t wait_ms = rate_wait_ms(&ws->bucket, &ws->conn.route->options);
+  if (ws->rate == NULL) return false;
+  uint64_t wait_ms = rate_wait_ms(&ws->rate->bucket, &ws->conn.route->options);
   if (wait_ms == 0) return false;
-  ws->rate_due_ms = clock_now_ms() + wait_ms;
+  ws->rate->due_ms = clock_now_ms() + wait_ms;
   set_timer(ws);
   return true;
 }
 
-void ws_conn_feed(struct conn *conn, char *data, size_t len) {
-  struct ws_conn *ws = ws_of(conn);
-  conn_retain(conn);
-  for (;;) {
-    if (ws->is_over || ws->has_got_close) break;
+static void decode(struct ws_conn *ws, struct ws_decoder *decoder, char *data, size_t len) {
+  struct conn *conn = &ws->conn;
+  while (!ws->is_over && !ws->has_got_close) {
     if (conn_is_open(conn) && (!conn_can_take_message(conn) || has_to_wait(ws))) {
       keep_unread(ws, slice_of(data, len));
-      break;
+      return;
     }
     ws_event event;
-    size_t taken = ws_decoder_next(&ws->decoder, data, len, &event);
-    if (event.kind == WS_EVENT_NONE) break;
+    size_t taken = ws_decoder_next(decoder, data, len, &event);
+    if (event.kind == WS_EVENT_NONE) return;
     on_event(ws, &event);
     data += taken;
     len -= taken;
-    if (len == 0 && !ws_decoder_is_holding(&ws->decoder)) break;
+    if (len == 0 && !ws_decoder_is_holding(decoder)) return;
   }
+}
+
+/* Whatever was begun is kept, unless nothing of it will be heard. */
+static void keep_input(struct ws_conn *ws, struct ws_decoder *decoder) {
+  bool is_over = ws->is_over || ws->has_got_close;
+  if (ws->conn.is_unread || !(is_over || ws_decoder_is_idle(decoder))) {
+    input_of(ws)->decoder = *decoder;
+  } else {
+    ws_decoder_deinit(decoder);
+    free_input(ws);
+  }
+}
+
+void ws_conn_feed(struct conn *conn, char *data, size_t len) {
+  struct ws_conn *ws = ws_of(conn);
+  /* Between two messages there is nothing to keep: the decoder of most reads ends with them. */
+  struct ws_decoder decoder;
+  if (ws->input != NULL) {
+    decoder = ws->input->decoder;
+  } else {
+    init_decoder(ws, &decoder);
+  }
+  conn_retain(conn);
+  decode(ws, &decoder, data, len);
+  if (ws->input != NULL || !ws_decoder_is_idle(&decoder)) keep_input(ws, &decoder);
   conn_release(conn);
 }
 
@@ -247,12 +296,11 @@ static void on_read(void *owner, char *data, size_t len) {
 static void on_ready(struct conn *conn) {
   struct ws_conn *ws = ws_of(conn);
   conn->last_heard_ms = clock_now_ms(); /* the idle clock stood still */
-  struct buf *unread = ws->unread;
-  ws->unread = NULL;
-  if (unread != NULL) {
-    ws_conn_feed(conn, unread->data, unread->len);
-    buf_deinit(unread);
-    mem_free(unread);
+  if (ws->input != NULL) {
+    struct buf unread = ws->input->unread;
+    buf_init(&ws->input->unread, 0);
+    ws_conn_feed(conn, unread.data, unread.len);
+    buf_deinit(&unread);
   }
   if (!conn->is_unread && conn->stream != NULL) stream_set_reading(conn->stream, true);
   set_timer(ws);
@@ -269,7 +317,7 @@ static void on_end(void *owner, int error) {
   /* An orderly end may still take what is queued, our close frame above all. */
   ws->is_over = true;
   if (conn->stream != NULL) {
-    if (error < 0 || ws->has_shut_down || !ws->has_sent_close) {
+    if (error < 0 || conn->has_shut_down || !ws->has_sent_close) {
       stream_close(conn->stream, false);
     } else {
       finish(ws);
@@ -308,12 +356,10 @@ static conn_result send_message(struct conn *conn, slice data, bool is_binary, s
 
 static void deinit(struct conn *conn) {
   struct ws_conn *ws = ws_of(conn);
-  ws_decoder_deinit(&ws->decoder);
-  if (ws->unread != NULL) {
-    buf_deinit(ws->unread);
-    mem_free(ws->unread);
-    ws->unread = NULL;
-  }
+  if (ws->input != NULL) ws_decoder_deinit(&ws->input->decoder);
+  free_input(ws);
+  mem_free(ws->rate);
+  ws->rate = NULL;
   ws->is_over = true;
 }
 
@@ -334,13 +380,14 @@ struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int 
   struct conn *conn = conn_new(sizeof(struct ws_conn), &ops, worker, origin);
   const struct route *route = conn->route;
   struct ws_conn *ws = ws_of(conn);
-  ws_decoder_init(&ws->decoder, route->options.max_message_bytes,
-                  (uint32_t)worker->limits->fragments);
-  rate_init(&ws->bucket, &route->options);
-  ws->rate_due_ms = UINT64_MAX;
-  ws->next_ping_ms = route->options.ping_every_ms > 0
-                         ? conn->last_heard_ms + route->options.ping_every_ms
-                         : UINT64_MAX;
+  if (route->options.rate_per_ms > 0) {
+    ws->rate = mem_alloc(sizeof *ws->rate);
+    rate_init(&ws->rate->bucket, &route->options);
+    ws->rate->due_ms = UINT64_MAX;
+  }
+  if (route->options.ping_every_ms > 0) {
+    conn->due_ms = conn->last_heard_ms + route->options.ping_every_ms;
+  }
   conn->outbox.is_awaited = false;
   stream_set_owner(conn->stream, &stream_events, ws);
   conn_push_bytes(conn, origin->head, SLICE(""));
