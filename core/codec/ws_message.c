@@ -234,17 +234,11 @@ static bool take_payload(struct ws_decoder *decoder, ws_event *event, char *data
                                                      : take_message_piece(decoder, event, piece);
 }
 
-/* Nothing is held and no frame or message is under way. */
-static bool is_between_messages(const struct ws_decoder *decoder) {
-  return decoder->partial == NULL && !decoder->is_in_frame && decoder->header_len == 0 &&
-         decoder->message_opcode == 0 && !decoder->is_over;
-}
-
 /* What most messages are: one masked frame of less than 64 KiB that lies whole in the input.
  * Returns the bytes it took, or 0 without having touched anything: then the general way decides. */
 static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
   enum { SHORT_HEADER = 6, HEADER = 8 }; /* the mask included */
-  if (len < SHORT_HEADER || !is_between_messages(decoder)) return 0;
+  if (len < SHORT_HEADER || !ws_decoder_is_idle(decoder)) return 0;
   uint8_t first = (uint8_t)data[0], second = (uint8_t)data[1];
   bool is_text = first == (0x80 | WS_OPCODE_TEXT);
   if ((!is_text && first != (0x80 | WS_OPCODE_BINARY)) || second < 0x80 || second > 0xFE) return 0;
