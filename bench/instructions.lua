@@ -48,6 +48,14 @@ local works = {
     rounds = 150,
     options = { "--conns", 64, "--warmup-rounds", 150 },
   },
+  {
+    name = "connection",
+    kind = "churn",
+    mode = "churn",
+    per_round = 64,
+    rounds = 40,
+    options = { "--conns", 64, "--warmup-rounds", 20 },
+  },
 }
 
 local function switch_counting(pid, log, state)

@@ -6,8 +6,25 @@
 #include "loadgen/workload.h"
 #include "loadgen/ws.h"
 
+/* Nothing is opened ahead: opening is the work. */
 static void prepare(void) {
   pool_prepare(options.conns);
+  pool.next = pool.count;
+}
+
+static void send_round(uint64_t now) {
+  (void)now;
+  for (int i = 0; i < pool.count; i++) {
+    if (pool.conns[i].state == CONN_FREE) conn_open(&pool.conns[i]);
+  }
+}
+
+static bool is_quiet(void) {
+  return pool.opening == 0 && pool.open == 0;
+}
+
+static uint64_t count_missing(void) {
+  return (uint64_t)(pool.opening + pool.open);
 }
 
 static greeting greeting_of(const struct conn *conn) {
@@ -46,4 +63,7 @@ const struct workload churn_workload = {
     .on_open = on_open,
     .on_bytes = ws_feed,
     .on_end = on_end,
+    .send_round = send_round,
+    .is_quiet = is_quiet,
+    .count_missing = count_missing,
 };

@@ -19,7 +19,7 @@ enum {
   TURN_MS = 10, /* the longest wait for events, hence the phases' precision */
 };
 
-static bool wants_more = true; /* from the start: churn's connections come and go at once */
+static bool wants_more;
 
 bool run_wants_more(void) {
   return wants_more;
