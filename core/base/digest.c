@@ -4,15 +4,34 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
+#include <pthread.h>
 
 #include "base/mem.h"
 
+/* Looked up among OpenSSL's providers once: EVP_sha1() would have each digest do it again, which
+ * costs more than a WebSocket's digest itself. They live as long as the process. */
+static EVP_MD *sha1;
+static EVP_MD *sha256;
+
+static void fetch(void) {
+  sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
+  sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+  REQUIRE(sha1 != NULL && sha256 != NULL);
+}
+
+static void fetch_once(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, fetch);
+}
+
 void digest_sha1(slice data, uint8_t out[DIGEST_SHA1_BYTES]) {
-  REQUIRE(EVP_Digest(data.data, data.len, out, NULL, EVP_sha1(), NULL) == 1);
+  fetch_once();
+  REQUIRE(EVP_Digest(data.data, data.len, out, NULL, sha1, NULL) == 1);
 }
 
 void digest_sha256(slice data, uint8_t out[DIGEST_SHA256_BYTES]) {
-  REQUIRE(EVP_Digest(data.data, data.len, out, NULL, EVP_sha256(), NULL) == 1);
+  fetch_once();
+  REQUIRE(EVP_Digest(data.data, data.len, out, NULL, sha256, NULL) == 1);
 }
 
 void digest_hmac_sha256(slice key, slice data, uint8_t out[DIGEST_SHA256_BYTES]) {
@@ -26,7 +45,8 @@ void digest_hmac_sha256(slice key, slice data, uint8_t out[DIGEST_SHA256_BYTES])
     key.len = sizeof short_key;
   }
   const unsigned char *bytes = (const unsigned char *)(data.len > 0 ? data.data : "");
-  REQUIRE(HMAC(EVP_sha256(), key_data, (int)key.len, bytes, data.len, out, NULL) != NULL);
+  fetch_once();
+  REQUIRE(HMAC(sha256, key_data, (int)key.len, bytes, data.len, out, NULL) != NULL);
   OPENSSL_cleanse(short_key, sizeof short_key);
 }
 

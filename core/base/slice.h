@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 typedef struct {
@@ -43,10 +44,26 @@ static inline char ascii_lower(char c) {
   return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
+/* Eight bytes at once; no sum carries into the next byte. */
+static inline uint64_t ascii_lower_word(const char *bytes) {
+  const uint64_t each = UINT64_C(0x0101010101010101);
+  uint64_t word;
+  memcpy(&word, bytes, sizeof word);
+  uint64_t low_bits = word & each * 0x7f;
+  uint64_t from_a = low_bits + each * (0x80 - 'A');
+  uint64_t behind_z = low_bits + each * (0x7f - 'Z');
+  uint64_t is_upper = (from_a ^ behind_z) & ~word & each * 0x80;
+  return word | is_upper >> 2;
+}
+
 /* ASCII letters compare without case, every other byte as it is. */
 static inline bool slice_is_equal_nocase(slice a, slice b) {
   if (a.len != b.len) return false;
-  for (size_t i = 0; i < a.len; i++) {
+  size_t i = 0;
+  for (; a.len - i >= 8; i += 8) {
+    if (ascii_lower_word(a.data + i) != ascii_lower_word(b.data + i)) return false;
+  }
+  for (; i < a.len; i++) {
     if (ascii_lower(a.data[i]) != ascii_lower(b.data[i])) return false;
   }
   return true;

@@ -109,7 +109,8 @@ static void respond_file(struct exchange *exchange, const response *head, slice 
 
 /* --- becoming a connection --- */
 
-/* Everything goes over to a connection: the stream, the request, what is not yet written. */
+/* Everything goes over to a connection: the stream, the request, what is not yet written. `head`
+ * may stand in the worker's scratch: it is copied before any script runs. */
 static conn_origin leave_stream(struct http_conn *http, struct outbox *outbox, slice head) {
   conn_origin origin = {.stream = http->stream,
                         .address = http->address,
@@ -144,20 +145,19 @@ static void become_websocket(struct http_conn *http, int refuse_code, slice refu
   struct request *request = http->exchange.request;
   char accept[WS_HANDSHAKE_ACCEPT_BYTES];
   ws_handshake_accept(request_find_header(request, SLICE("sec-websocket-key")), accept);
-  struct buf out;
-  buf_init(&out, 0);
+  struct buf *out = &http->worker->scratch;
+  buf_clear(out);
   http1_response head = {.status = 101, .http_minor = 1, .keep_alive = true};
-  http1_response_begin(&out, &head);
-  http1_response_header(&out, SLICE("Upgrade"), SLICE("websocket"));
-  http1_response_header(&out, SLICE("Connection"), SLICE("Upgrade"));
-  http1_response_header(&out, SLICE("Sec-WebSocket-Accept"), slice_of(accept, sizeof accept));
-  append_protocol(&out, request);
-  http1_response_end(&out);
+  http1_response_begin(out, &head);
+  http1_response_header(out, SLICE("Upgrade"), SLICE("websocket"));
+  http1_response_header(out, SLICE("Connection"), SLICE("Upgrade"));
+  http1_response_header(out, SLICE("Sec-WebSocket-Accept"), slice_of(accept, sizeof accept));
+  append_protocol(out, request);
+  http1_response_end(out);
   struct outbox outbox;
-  conn_origin origin = leave_stream(http, &outbox, buf_peek(&out));
+  conn_origin origin = leave_stream(http, &outbox, buf_peek(out));
   struct conn *conn = ws_conn_open(http->worker, &origin, refuse_code, refuse_reason);
   http->upgraded = conn_retain(conn);
-  buf_deinit(&out);
 }
 
 void http_upgrade_feed(struct conn *conn, char *data, size_t len) {
@@ -183,13 +183,12 @@ static void append_sse_head(struct http_conn *http, struct buf *out, bool keep_a
 static void become_sse(struct http_conn *http) {
   struct request *request = http->exchange.request;
   bool is_unframed = request_head(request)->http_minor == 0;
-  struct buf out;
-  buf_init(&out, 0);
-  append_sse_head(http, &out, false);
+  struct buf *out = &http->worker->scratch;
+  buf_clear(out);
+  append_sse_head(http, out, false);
   struct outbox outbox;
-  conn_origin origin = leave_stream(http, &outbox, buf_peek(&out));
+  conn_origin origin = leave_stream(http, &outbox, buf_peek(out));
   sse_conn_open(http->worker, &origin, is_unframed);
-  buf_deinit(&out);
 }
 
 static bool wants_long_poll(const struct request *request) {

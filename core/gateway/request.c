@@ -281,12 +281,17 @@ bool request_next_header(const struct request *request, size_t *cursor, slice *n
 }
 
 slice request_find_header(const struct request *request, slice name) {
+  slice found = {NULL, 0};
+  if (!request->is_trimmed) {
+    http1_head_find(head_of(request), name, &found);
+    return found;
+  }
   size_t cursor = 0;
   slice at, value;
   while (request_next_header(request, &cursor, &at, &value)) {
     if (slice_is_equal_nocase(at, name)) return value;
   }
-  return (slice){NULL, 0};
+  return found;
 }
 
 size_t request_header(const struct request *request, slice name, struct buf *out) {
@@ -306,9 +311,19 @@ bool request_has_headers(const struct request *request) {
 
 /* --- what a connection keeps --- */
 
-static bool is_kept(const struct request *request, slice name) {
-  for (char **at = request->route->options.keep_headers; at != NULL && *at != NULL; at++) {
-    if (slice_is_equal_nocase(name, slice_of_string(*at))) return true;
+static bool is_kept(char *const *names, slice name) {
+  for (; *names != NULL; names++) {
+    if (slice_is_equal_nocase(name, slice_of_string(*names))) return true;
+  }
+  return false;
+}
+
+/* The next header that the route keeps; false past the last. */
+static bool next_kept_header(const struct request *request, size_t *cursor, kept_pair *header) {
+  char *const *names = request->route->options.keep_headers;
+  if (names == NULL) return false;
+  while (request_next_header(request, cursor, &header->name, &header->value)) {
+    if (is_kept(names, header->name)) return true;
   }
   return false;
 }
@@ -320,42 +335,45 @@ static slice keep(char **place, slice text) {
   return copy;
 }
 
+/* Memory for what stays, with its sizes filled in. */
+static struct kept *kept_new(const struct request *request, const slice texts[KEPT_TEXTS]) {
+  const struct arrived *arrived = request->as.arrived;
+  size_t bytes = 0, header_count = 0, cursor = 0;
+  kept_pair header;
+  for (int i = 0; i < KEPT_TEXTS; i++) bytes += texts[i].len;
+  for (size_t i = 0; i < arrived->param_count; i++) bytes += arrived->params[i].value.len;
+  for (; next_kept_header(request, &cursor, &header); header_count++) {
+    bytes += header.name.len + header.value.len;
+  }
+  size_t pairs_bytes = (arrived->param_count + header_count) * sizeof(kept_pair);
+  struct kept *kept = mem_alloc(sizeof *kept + pairs_bytes + bytes);
+  for (int i = 0; i < KEPT_TEXTS; i++) kept->text_bytes[i] = (uint32_t)texts[i].len;
+  kept->param_count = (uint32_t)arrived->param_count;
+  kept->header_count = (uint32_t)header_count;
+  kept->method = arrived->decoder.head.method;
+  kept->has_since = texts[KEPT_SINCE].data != NULL;
+  return kept;
+}
+
 void request_trim(struct request *request) {
   if (request->is_trimmed) return;
   struct arrived *arrived = request->as.arrived;
-  slice since = request_since(request);
   slice texts[KEPT_TEXTS] = {[KEPT_PATH] = request_path(request),
                              [KEPT_QUERY] = request_query(request),
                              [KEPT_HOST] = request_host(request),
-                             [KEPT_SINCE] = since};
-  size_t bytes = 0, header_count = 0, cursor = 0;
-  slice name, value;
-  for (int i = 0; i < KEPT_TEXTS; i++) bytes += texts[i].len;
-  for (size_t i = 0; i < arrived->param_count; i++) bytes += arrived->params[i].value.len;
-  while (request_next_header(request, &cursor, &name, &value)) {
-    if (!is_kept(request, name)) continue;
-    bytes += name.len + value.len;
-    header_count++;
-  }
-  size_t pair_count = arrived->param_count + header_count;
-  struct kept *kept = mem_alloc(sizeof *kept + pair_count * sizeof(kept_pair) + bytes);
-  kept->param_count = (uint32_t)arrived->param_count;
-  kept->header_count = (uint32_t)header_count;
-  kept->method = head_of(request)->method;
-  kept->has_since = since.data != NULL;
-  char *place = (char *)(kept->pairs + pair_count);
-  for (int i = 0; i < KEPT_TEXTS; i++) {
-    kept->text_bytes[i] = (uint32_t)texts[i].len;
-    keep(&place, texts[i]);
-  }
+                             [KEPT_SINCE] = request_since(request)};
+  struct kept *kept = kept_new(request, texts);
   kept_pair *pair = kept->pairs;
+  char *place = (char *)(kept->pairs + kept->param_count + kept->header_count);
+  for (int i = 0; i < KEPT_TEXTS; i++) keep(&place, texts[i]);
   for (size_t i = 0; i < arrived->param_count; i++) {
     *pair++ = (kept_pair){arrived->params[i].name, keep(&place, arrived->params[i].value)};
   }
-  for (cursor = 0; request_next_header(request, &cursor, &name, &value);) {
-    if (!is_kept(request, name)) continue;
-    slice kept_name = keep(&place, name);
-    *pair++ = (kept_pair){kept_name, keep(&place, value)};
+  kept_pair header;
+  for (size_t cursor = 0; next_kept_header(request, &cursor, &header);) {
+    pair->name = keep(&place, header.name);
+    pair->value = keep(&place, header.value);
+    pair++;
   }
   request->as.kept = kept;
   request->is_trimmed = true;
