@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/mem.h"
 #include "gateway/gateway_internal.h"
 
@@ -43,9 +44,13 @@ static void advance(struct gateway *gateway, slice argument) {
   mem_free(text);
 }
 
+static unsigned long long in_us(uint64_t ns) {
+  return ns / 1000;
+}
+
 void control_print_counters(struct gateway *gateway) {
   uint64_t conns = 0, https = 0, requests = 0, blocks = 0, topics = 0, subscriptions = 0;
-  uint64_t longest_stall_ns = 0;
+  struct histogram stalls = {0};
   hook_counts scripts = {0};
   for (size_t i = 0; i < gateway->worker_count; i++) {
     struct worker *worker = &gateway->workers[i];
@@ -60,7 +65,7 @@ void control_print_counters(struct gateway *gateway) {
     scripts.lua_refs += gateway->has_ended ? worker->final_counts.lua_refs : counts.lua_refs;
     scripts.tasks += gateway->has_ended ? worker->final_counts.tasks : counts.tasks;
     scripts.lua_bytes += counts.lua_bytes;
-    if (worker->longest_stall_ns > longest_stall_ns) longest_stall_ns = worker->longest_stall_ns;
+    histogram_merge(&stalls, &worker->stalls);
   }
   hub_counts hub = {0};
   if (gateway->hub != NULL) hub = hub_count(gateway->hub);
@@ -68,14 +73,17 @@ void control_print_counters(struct gateway *gateway) {
       "counters {\"connections\":%llu,\"http\":%llu,\"requests\":%llu,\"messages\":%llu,"
       "\"blocks\":%llu,\"topics\":%llu,\"subscriptions\":%llu,\"tasks\":%llu,\"lua_refs\":%llu,"
       "\"lua_bytes\":%llu,\"hub_topics\":%llu,\"history_messages\":%llu,\"history_bytes\":%llu,"
-      "\"releases\":%llu,\"longest_stall_us\":%llu}\n",
+      "\"releases\":%llu,\"stalls\":%llu,\"stall_p50_us\":%llu,\"stall_p99_us\":%llu,"
+      "\"stall_p999_us\":%llu,\"longest_stall_us\":%llu}\n",
       (unsigned long long)conns, (unsigned long long)https, (unsigned long long)requests,
       (unsigned long long)message_count(), (unsigned long long)blocks, (unsigned long long)topics,
       (unsigned long long)subscriptions, (unsigned long long)scripts.tasks,
       (unsigned long long)scripts.lua_refs, (unsigned long long)scripts.lua_bytes,
       (unsigned long long)hub.topics, (unsigned long long)hub.history_messages,
       (unsigned long long)hub.history_bytes, (unsigned long long)hub.releases,
-      (unsigned long long)longest_stall_ns / 1000);
+      (unsigned long long)histogram_count(&stalls), in_us(histogram_quantile(&stalls, 500)),
+      in_us(histogram_quantile(&stalls, 990)), in_us(histogram_quantile(&stalls, 999)),
+      in_us(stalls.largest));
 }
 
 void control_run(struct gateway *gateway, slice line) {
@@ -90,6 +98,9 @@ void control_run(struct gateway *gateway, slice line) {
     /* The workers are asked to be at the end of a turn: their numbers are then of one piece. */
     for_all(gateway, worker_post_advance);
     control_print_counters(gateway);
+  } else if (slice_is_equal(command, SLICE("forget"))) {
+    for_all(gateway, worker_post_forget);
+    printf("forgotten\n");
   } else if (slice_is_equal(command, SLICE("collect"))) {
     for_all(gateway, worker_post_collect);
     mem_trim();

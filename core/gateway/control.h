@@ -3,6 +3,8 @@
  *   freeze             -> frozen: time stands still but for advance
  *   advance <seconds>  -> advanced <seconds>: moved, in steps, all that was due has been done
  *   counters           -> counters {json}
+ *   forget             -> forgotten: the stalls that the counters tell of, so that what follows is
+ *                         judged by itself
  *   collect            -> collected: a full collection of every worker's script state, and free
  *                         memory goes back to the system
  *

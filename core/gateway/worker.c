@@ -233,9 +233,11 @@ static bool run_turn(struct worker *worker) {
 
 void worker_after_event(struct worker *worker) {
   unsigned count = (unsigned)(++worker->event_count - worker->flushed_count);
-  if (count < EVENTS_A_FLUSH && worker->pushed_bytes < BYTES_A_FLUSH &&
-      (count % EVENTS_A_CHECK != 0 || clock_real_ns() - worker->turn_checked_ns < TURN_BUDGET_NS)) {
-    return;
+  if (count < EVENTS_A_FLUSH && worker->pushed_bytes < BYTES_A_FLUSH) {
+    if (count % EVENTS_A_CHECK != 0) return;
+    uint64_t polled_ns = worker->streams.polled_ns;
+    uint64_t since_ns = worker->turn_checked_ns > polled_ns ? worker->turn_checked_ns : polled_ns;
+    if (clock_real_ns() - since_ns < TURN_BUDGET_NS) return;
   }
   run_turn(worker);
 }
@@ -296,15 +298,14 @@ static void on_prepare(uv_prepare_t *prepare) {
                        worker->stage == WORKER_STOP_ASKED ||
                        stream_loop_has_closed(&worker->streams));
   bound_poll(worker);
-  uint64_t stall_ns = clock_real_ns() - worker->polled_ns;
-  if (stall_ns > worker->longest_stall_ns) worker->longest_stall_ns = stall_ns;
   worker->polled_count = worker->event_count;
+  histogram_add(&worker->stalls, clock_real_ns() - worker->streams.polled_ns);
+  worker->streams.polled_ns = 0;
 }
 
 static void on_check(uv_check_t *check) {
   struct worker *worker = check->data;
-  worker->polled_ns = clock_real_ns();
-  worker->turn_checked_ns = worker->polled_ns;
+  stream_loop_event(&worker->streams); /* the poll may have told none */
 }
 
 /* --- listening --- */
@@ -329,6 +330,7 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
   struct worker *worker = listener->worker;
   (void)status; /* accepting tells */
   (void)events;
+  stream_loop_event(&worker->streams);
   for (int count = 0; count < ACCEPTS_A_POLL; count++) {
     char address[STREAM_ADDRESS_BYTES];
     int error;
@@ -368,7 +370,8 @@ static void listen_all(struct worker *worker) {
 /* --- life --- */
 
 static void on_async(uv_async_t *async) {
-  (void)async; /* The turn before the next poll finds what waits. */
+  struct worker *worker = async->data;
+  stream_loop_event(&worker->streams); /* the turn before the next poll finds what waits */
 }
 
 void worker_wake(struct worker *worker) {
@@ -390,8 +393,8 @@ static void open_loop(struct worker *worker) {
   worker->prepare.data = worker;
   worker->check.data = worker;
   worker->timer.data = worker;
+  worker->async.data = worker;
   worker->timer_due_ms = UINT64_MAX;
-  worker->polled_ns = clock_real_ns();
   uv_prepare_start(&worker->prepare, on_prepare);
   uv_check_start(&worker->check, on_check);
 }
@@ -458,6 +461,7 @@ static void serve(struct worker *worker) {
   worker->hooks->start(worker);
   gateway_worker_ready(worker->gateway);
   listen_all(worker);
+  stream_loop_event(&worker->streams);
   uv_run(&worker->loop, UV_RUN_DEFAULT);
   worker->hooks->stopped(worker);
   hub_detach(worker->topics.hub, worker->index);
@@ -542,4 +546,14 @@ static void on_collect(void *context) {
 
 void worker_post_collect(struct worker *worker) {
   hub_post(worker->topics.hub, worker->index, on_collect, worker);
+}
+
+static void on_forget(void *context) {
+  struct worker *worker = context;
+  worker->stalls = (struct histogram){0};
+  gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
+}
+
+void worker_post_forget(struct worker *worker) {
+  hub_post(worker->topics.hub, worker->index, on_forget, worker);
 }

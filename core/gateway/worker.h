@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/slice.h"
 #include "base/timer.h"
@@ -93,9 +94,8 @@ struct worker {
   uint64_t http_count;
   uint64_t exchange_count;
   uint64_t turn_ms;           /* clock_now_ms when the turn's round began */
-  uint64_t turn_checked_ns;   /* when this poll's events began, or were last flushed */
-  uint64_t polled_ns;         /* when the last poll returned */
-  uint64_t longest_stall_ns;  /* longest time between two polls */
+  struct histogram stalls;    /* of times between two polls, in nanoseconds */
+  uint64_t turn_checked_ns;   /* when the last turn ended */
   uint64_t event_count;       /* events of the loop: reads, accepts */
   uint64_t flushed_count;     /* event_count at the last flush */
   size_t pushed_bytes;        /* of messages to single connections, since then */
@@ -124,6 +124,8 @@ void worker_post_stop(struct worker *worker);
  * calls gateway_acknowledge when it is done. */
 void worker_post_advance(struct worker *worker);
 void worker_post_collect(struct worker *worker);
+/* The same: the stalls so far are forgotten. */
+void worker_post_forget(struct worker *worker);
 
 /* Signals the worker's loop. Any thread. */
 void worker_wake(struct worker *worker);

@@ -126,6 +126,7 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
   (void)status;
   (void)events;
   struct stream_loop *loop = poll->data;
+  stream_loop_event(loop);
   struct epoll_event ready[EVENTS_A_WAIT];
   /* What is left when all are used is there again after the next poll. */
   int count = epoll_wait(loop->epoll, ready, EVENTS_A_WAIT, 0);

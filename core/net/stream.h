@@ -12,7 +12,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <uv.h>
+
+#include "base/clock.h"
 
 struct stream;
 
@@ -50,7 +53,15 @@ struct stream_loop {
   char *read_buffer;
   size_t read_bytes;
   struct stream *closed; /* on_closed is not told yet */
+  /* When the poll returned whose events are told; 0 until the first of them, as the loop tells
+   * events from within its poll. */
+  uint64_t polled_ns;
 };
+
+/* An event begins; to be called first by whoever is told one, so that its time is counted. */
+static inline void stream_loop_event(struct stream_loop *loop) {
+  if (loop->polled_ns == 0) loop->polled_ns = clock_real_ns();
+}
 
 /* One read takes at most `read_bytes`. */
 void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_bytes);
