@@ -7,14 +7,12 @@
 #include "codec/ws_frame.h"
 #include "gateway/conn_events.h"
 #include "gateway/gateway.h"
+#include "gateway/relay.h"
 #include "gateway/replay.h"
 #include "gateway/worker.h"
 
 /* What a wire format may add to a message's data: a frame's header, `data:` before each line. */
 enum { ENCODING_OVERHEAD_BYTES = 64 * 1024 };
-
-/* A subscription's tag: an encoding_kind, and whether it relays. */
-enum { TAG_ENCODING = 0xFF, TAG_RELAY = 0x100, TAG_RELAY_TO_OTHERS = 0x200 };
 
 /* Live publications that came while on_open had not returned. */
 struct conn_hold {
@@ -432,7 +430,7 @@ __attribute__((noinline)) static void deliver_uncopied(struct conn *conn, uint32
  * its bytes stand in a block; nothing else waits here, or what comes before them there. */
 static void deliver(struct subscriber *subscriber, uint32_t tag, struct message *message) {
   struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
-  uint32_t kind = tag & TAG_ENCODING;
+  uint32_t kind = tag & RELAY_TAG_ENCODING;
   const struct encoding_copy *copy = &conn->worker->encodings.lanes[kind];
   if (copy->release == message->release && conn->state == CONN_OPEN && !conn->is_unframed &&
       conn->outbox.len + copy->len <= conn->route->options.max_outbox_bytes &&
@@ -537,37 +535,6 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
   conn->ops->send_position(conn, &after);
 }
 
-static uint32_t tag_for(const struct conn *conn, const conn_subscribe_options *options) {
-  uint32_t tag = (uint32_t)(options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding);
-  if (options->relaying != RELAY_NONE) tag |= TAG_RELAY;
-  if (options->relaying == RELAY_TO_OTHERS) tag |= TAG_RELAY_TO_OTHERS;
-  return tag;
-}
-
-bool conn_relay(struct conn *conn, slice data, bool is_binary) {
-  bool has_relayed = false;
-  struct subscription *subscription = conn->subscriber.subscriptions;
-  for (; subscription != NULL; subscription = subscription->next) {
-    uint32_t tag = subscription_tag(subscription);
-    if ((tag & TAG_RELAY) == 0) continue;
-    has_relayed = true;
-    uint64_t id = conn->subscriber.id;
-    publish_options options = {
-        .event = {"", 0},
-        .origin_id = id,
-        .except_id = (tag & TAG_RELAY_TO_OTHERS) != 0 ? id : 0,
-        .is_binary = is_binary,
-    };
-    hub_receipt receipt;
-    int result =
-        worker_publish(conn->worker, subscription_topic(subscription), data, &options, &receipt);
-    if (result != HUB_OK)
-      log_debug("connection %llu: what it sent was refused by its topic", (unsigned long long)id);
-  }
-  conn->is_relaying = has_relayed;
-  return has_relayed;
-}
-
 conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
                            const conn_subscribe_options *options, subscribe_result *results,
                            hub_position *position) {
@@ -581,9 +548,11 @@ conn_result conn_subscribe(struct conn *conn, const slice *topics, size_t count,
   }
   struct worker *worker = conn->worker;
   hub_start start = worker_parse_since(worker, options->since, options->from, options->from_count);
+  encoding_kind kind = options->is_envelope ? ENCODING_ENVELOPE : conn->ops->encoding;
   struct cut *replay = NULL;
-  hub_result result = topics_subscribe(&worker->topics, &conn->subscriber, topics, count, &start,
-                                       tag_for(conn, options), results, &replay, position);
+  hub_result result =
+      topics_subscribe(&worker->topics, &conn->subscriber, topics, count, &start,
+                       relay_tag((uint32_t)kind, options->relaying), results, &replay, position);
   if (result != HUB_OK) return result_of(result);
   if (options->relaying != RELAY_NONE) conn->is_relaying = true;
   bool is_complete = true, is_fresh = false;

@@ -16,6 +16,7 @@
 #include "codec/position.h"
 #include "gateway/encoding.h"
 #include "gateway/outbox.h"
+#include "gateway/relay.h"
 #include "gateway/request.h"
 #include "gateway/routes.h"
 #include "net/stream.h"
@@ -92,7 +93,7 @@ struct conn {
   bool has_begun;     /* its first position is queued */
   bool is_swept;
   bool is_ending;     /* conn_end is due in the turn */
-  bool is_relaying;   /* what it sends may go to topics, without on_message: conn_relay knows */
+  bool is_relaying;   /* what it sends may go to topics, without on_message: relay_message knows */
   bool is_runnable;   /* in worker->runnable: events wait for the turn */
   bool has_shut_down; /* our side of the stream has ended */
   const struct conn_ops *ops;
@@ -132,9 +133,6 @@ static inline bool conn_is_open(const struct conn *conn) {
 conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
                       uint64_t retry_ms);
 
-/* Where what the client sends goes, beside the script. */
-typedef enum { RELAY_NONE, RELAY_TO_ALL, RELAY_TO_OTHERS } conn_relaying;
-
 typedef struct {
   slice since; /* data NULL: none */
   hub_from from;
@@ -142,7 +140,7 @@ typedef struct {
   bool is_envelope;
   slice reset; /* data NULL: none; queued before the replay when `since` failed */
   bool is_reset_binary;
-  conn_relaying relaying; /* WebSocket only */
+  relaying relaying; /* WebSocket only */
 } conn_subscribe_options;
 
 /* Subscribes at one cut and queues the replay. `results` has one entry per topic. */
@@ -170,9 +168,6 @@ void conn_resume(struct conn *conn);
 void conn_opened(struct conn *conn);
 /* The last event was told: the script forgets the connection. */
 void conn_finish(struct conn *conn);
-/* Publishes to the topics that the connection relays to. False: there is none (any more), so the
- * message is on_message's. */
-bool conn_relay(struct conn *conn, slice data, bool is_binary);
 /* Queues a signal; it is told in the turn. */
 void conn_queue_signal(struct conn *conn, struct message *message, slice topic);
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "gateway/conn.h"
+#include "gateway/relay.h"
 #include "gateway/worker.h"
 
 struct conn_event {
@@ -28,7 +29,7 @@ static bool has_listener(const struct conn *conn, conn_event_kind kind) {
 }
 
 static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
-  if (conn->is_relaying && conn_relay(conn, data, is_binary)) return HOOK_DONE;
+  if (conn->is_relaying && relay_message(conn, data, is_binary)) return HOOK_DONE;
   return has_handler(conn, EVENT_MESSAGE) ? conn->worker->hooks->on_message(conn, data, is_binary)
                                           : HOOK_DONE;
 }

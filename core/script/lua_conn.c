@@ -217,7 +217,7 @@ static void check_from(lua_State *L, conn_subscribe_options *options) {
   }
 }
 
-static conn_relaying check_relay(lua_State *L) {
+static relaying check_relay(lua_State *L) {
   if (lua_type(L, -1) == LUA_TBOOLEAN) return lua_toboolean(L, -1) ? RELAY_TO_ALL : RELAY_NONE;
   const char *to = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
   if (strcmp(to, "others") != 0)

@@ -58,7 +58,12 @@ describe("a histogram", function()
 
   it("tells a value that is never too small and at most a sixteenth too large", function()
     for power = 0, 52 do
-      for _, value in ipairs({ 2 ^ power - 1, 2 ^ power, 2 ^ power + 1, math.floor(2 ^ power * 1.4) }) do
+      for _, value in ipairs({
+        2 ^ power - 1,
+        2 ^ power,
+        2 ^ power + 1,
+        math.floor(2 ^ power * 1.4),
+      }) do
         local told = quantile(of({ value, 2 ^ 53 }), 500)
         assert.is_true(told >= value, ("%.0f for %.0f"):format(told, value))
         assert.is_true(told <= value * 17 / 16, ("%.0f for %.0f"):format(told, value))
