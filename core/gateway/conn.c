@@ -432,9 +432,11 @@ static void deliver(struct subscriber *subscriber, uint32_t tag, struct message 
   struct conn *conn = CONTAINER_OF(subscriber, struct conn, subscriber);
   uint32_t kind = tag & RELAY_TAG_ENCODING;
   const struct encoding_copy *copy = &conn->worker->encodings.lanes[kind];
-  if (copy->release == message->release && conn->state == CONN_OPEN && !conn->is_unframed &&
-      conn->outbox.len + copy->len <= conn->route->options.max_outbox_bytes &&
-      outbox_push_slice(&conn->outbox, copy->block, copy->data, copy->len)) {
+  bool is_usual = copy->release == message->release && conn->state == CONN_OPEN &&
+                  !conn->is_unframed &&
+                  conn->outbox.len + copy->len <= conn->route->options.max_outbox_bytes &&
+                  outbox_push_slice(&conn->outbox, copy->block, copy->at, copy->len);
+  if (__builtin_expect(is_usual, 1)) {
     worker_mark_dirty(conn->worker, &conn->outbox);
   } else {
     deliver_uncopied(conn, kind, message);

@@ -104,8 +104,8 @@ static void copy_to_lane(struct worker *worker, struct message *message, encodin
   block_commit(block, bytes.len, mark.kind, &mark.position);
   worker->encodings.lanes[kind].release = message->release;
   worker->encodings.lanes[kind].block = block;
-  worker->encodings.lanes[kind].data = place;
-  worker->encodings.lanes[kind].len = bytes.len;
+  worker->encodings.lanes[kind].at = (uint32_t)(place - block->data);
+  worker->encodings.lanes[kind].len = (uint32_t)bytes.len;
 }
 
 slice encoding_bytes(struct worker *worker, struct message *message, encoding_kind kind,
@@ -140,6 +140,6 @@ void encoding_push(struct worker *worker, struct message *message, encoding_kind
     }
     copy_to_lane(worker, message, kind, bytes);
   }
-  outbox_push_block(outbox, worker->encodings.lanes[kind].block, worker->encodings.lanes[kind].data,
-                    worker->encodings.lanes[kind].len);
+  const struct encoding_copy *copy = &worker->encodings.lanes[kind];
+  outbox_push_block(outbox, copy->block, copy->block->data + copy->at, copy->len);
 }

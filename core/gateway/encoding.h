@@ -47,8 +47,8 @@ block_mark encoding_mark(const struct message *message);
 struct encoding_copy {
   uint64_t release; /* 0: none */
   struct block *block;
-  const char *data;
-  size_t len;
+  uint32_t at; /* block->data[at .. at + len) */
+  uint32_t len;
 };
 
 /* One per worker. */

@@ -148,7 +148,8 @@ static outbox_item *push(struct outbox *outbox) {
 }
 
 void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len) {
-  if (outbox_push_slice(outbox, block, data, len)) return;
+  uint32_t at = (uint32_t)(data - block->data); /* blocks are smaller than 4 GiB */
+  if (outbox_push_slice(outbox, block, at, (uint32_t)len)) return;
   struct outbox_queue *queue = queue_of(outbox);
   queue->bytes += len;
   if (queue->count > 0) {
@@ -307,24 +308,7 @@ static void blocked(struct outbox *outbox) {
   if (outbox->events->on_blocked != NULL) outbox->events->on_blocked(outbox);
 }
 
-/* Writes the one slice. False when it was not taken whole: the rest, or the error, is the queue's
- * affair. */
-static inline bool flush_slice(struct outbox *outbox) {
-  struct block *block = outbox->block;
-  int taken = stream_write(outbox->stream, block->data + outbox->at, outbox->len);
-  if (taken != (int)outbox->len) {
-    struct outbox_queue *queue = queue_of(outbox);
-    if (taken > 0) consume(queue, (size_t)taken);
-    return false;
-  }
-  outbox->block = NULL;
-  outbox->len = 0;
-  block_release(block);
-  return true;
-}
-
-/* Not inlined: its frame is large, and most flushes need none. */
-__attribute__((noinline)) static bool flush_queue(struct outbox *outbox) {
+static bool flush_queue(struct outbox *outbox) {
   struct outbox_queue *queue = queue_of(outbox);
   if (queue->in_flight > 0) {
     blocked(outbox);
@@ -355,17 +339,28 @@ __attribute__((noinline)) static bool flush_queue(struct outbox *outbox) {
   return true;
 }
 
-bool outbox_flush(struct outbox *outbox) {
+/* The general case, after `taken` bytes of a slice. Not inlined: it needs a large frame, and most
+ * flushes none. */
+__attribute__((noinline)) static bool flush_rest(struct outbox *outbox, int taken) {
   if (outbox->stream == NULL) {
     drop_all(outbox);
     return false;
   }
-  bool is_slice = outbox->block != NULL && outbox->len <= WRITE_BYTES_MAX;
-  if (is_slice && flush_slice(outbox)) {
-    if (outbox->is_awaited) outbox->events->on_flushed(outbox);
-    return false;
-  }
+  /* An error is told again by the next write. */
+  if (taken > 0) consume(queue_of(outbox), (size_t)taken);
   return flush_queue(outbox);
+}
+
+bool outbox_flush(struct outbox *outbox) {
+  struct block *block = outbox->block;
+  if (__builtin_expect(block == NULL || outbox->stream == NULL, 0)) return flush_rest(outbox, 0);
+  int taken = stream_write(outbox->stream, block->data + outbox->at, outbox->len);
+  if (__builtin_expect(taken != (int)outbox->len, 0)) return flush_rest(outbox, taken);
+  outbox->block = NULL;
+  outbox->len = 0;
+  block_release(block);
+  if (outbox->is_awaited) outbox->events->on_flushed(outbox);
+  return false;
 }
 
 bool outbox_on_writable(struct outbox *outbox, int error) {

@@ -66,17 +66,17 @@ void outbox_take(struct outbox *outbox, struct outbox *from);
 
 /* Queues bytes of a block (retained); extends what is last there when adjacent. */
 void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len);
-/* The same where that gives one slice, else nothing is done: false. Inline: once a delivery. */
-static inline bool outbox_push_slice(struct outbox *outbox, struct block *block, const char *data,
-                                     size_t len) {
-  uint32_t at = (uint32_t)(data - block->data);
+/* The same for block->data[at .. at + len) where that gives one slice, else nothing is done: false.
+ * Inline: once a delivery. */
+static inline bool outbox_push_slice(struct outbox *outbox, struct block *block, uint32_t at,
+                                     uint32_t len) {
   if (outbox->block == NULL && outbox->queue == NULL) {
     outbox->block = block_retain(block);
     outbox->at = at;
   } else if (outbox->block != block || outbox->at + outbox->len != at) {
     return false;
   }
-  outbox->len += (uint32_t)len;
+  outbox->len += len;
   return true;
 }
 /* Queues bytes that live in a message (retained). */

@@ -22,7 +22,8 @@ enum {
   EVENTS_A_FLUSH = 256,      /* after so many reads what they caused is flushed ... */
   BYTES_A_FLUSH = 64 * 1024, /* ... or after so much, while it is in the processor's cache ... */
   EVENTS_A_CHECK = 16,       /* ... or after TURN_BUDGET_NS, looked at every so many */
-  KEPT_DIRTY = 1024,         /* places that the list of dirty outboxes keeps when it is empty */
+  FLUSHES_A_CHECK = 64, /* a write costs a microsecond or two; the clock is not asked after each */
+  KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
   ACCEPT_PAUSE_MS = 100,
   ACCEPTS_A_POLL = 64, /* so that a rush of new connections does not starve those that are open */
 };
@@ -170,20 +171,28 @@ static void run_runnable(struct worker *worker) {
   }
 }
 
-static void flush(struct worker *worker, uint64_t deadline_ns) {
+/* Flushes some; stops behind one that has more, which goes to the end of the list. */
+static void flush_some(struct worker *worker) {
   struct dirty_list *dirty = &worker->dirty;
-  unsigned flushed = 0;
-  while (has_dirty(worker)) {
+  uint32_t left = dirty->end - dirty->first;
+  for (uint32_t i = left < FLUSHES_A_CHECK ? left : FLUSHES_A_CHECK; i > 0; i--) {
     struct outbox *outbox = dirty->outboxes[dirty->first++];
-    if (dirty->first < dirty->end) __builtin_prefetch(dirty->outboxes[dirty->first]);
+    if (i > 1) __builtin_prefetch(dirty->outboxes[dirty->first], 1);
     if (outbox == NULL) continue;
     outbox->dirty_place = 0;
-    bool has_more = outbox_flush(outbox);
-    if (has_more) worker_mark_dirty(worker, outbox);
-    /* A write costs a microsecond or two; the clock is not asked after each. */
-    if ((has_more || ++flushed % 32 == 0) && clock_real_ns() >= deadline_ns) break;
+    if (outbox_flush(outbox)) {
+      worker_mark_dirty(worker, outbox);
+      return;
+    }
   }
-  if (!has_dirty(worker)) empty_dirty(dirty);
+}
+
+static void flush(struct worker *worker, uint64_t deadline_ns) {
+  while (has_dirty(worker)) {
+    flush_some(worker);
+    if (clock_real_ns() >= deadline_ns) break;
+  }
+  if (!has_dirty(worker)) empty_dirty(&worker->dirty);
 }
 
 static void sweep(struct worker *worker) {

@@ -167,7 +167,7 @@ void worker_push_dirty(struct worker *worker, struct outbox *outbox);
 static inline void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
   struct dirty_list *dirty = &worker->dirty;
   if (outbox->dirty_place > 0) return;
-  if (dirty->end == dirty->capacity) {
+  if (__builtin_expect(dirty->end == dirty->capacity, 0)) {
     worker_push_dirty(worker, outbox);
     return;
   }

@@ -7,6 +7,7 @@
 #define PERIGEE_NET_SOCKET_CALL_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 #include <sys/types.h>
@@ -20,12 +21,10 @@ static inline ssize_t socket_call(long number, int fd, const void *data, size_t 
   register long r8 __asm__("r8") = 0;
   register long r9 __asm__("r9") = 0;
   ssize_t result;
-  do {
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"((long)fd), "S"(data), "d"(len), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-  } while (__builtin_expect(result == -EINTR, 0));
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"((long)fd), "S"(data), "d"(len), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
   return result;
 }
 
@@ -40,21 +39,21 @@ static inline ssize_t socket_receive(int fd, void *data, size_t len) {
 #else
 
 static inline ssize_t socket_send(int fd, const void *data, size_t len) {
-  ssize_t result;
-  do {
-    result = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (result < 0 && errno == EINTR);
+  ssize_t result = send(fd, data, len, MSG_NOSIGNAL | MSG_DONTWAIT);
   return result < 0 ? -errno : result;
 }
 
 static inline ssize_t socket_receive(int fd, void *data, size_t len) {
-  ssize_t result;
-  do {
-    result = recv(fd, data, len, MSG_DONTWAIT);
-  } while (result < 0 && errno == EINTR);
+  ssize_t result = recv(fd, data, len, MSG_DONTWAIT);
   return result < 0 ? -errno : result;
 }
 
 #endif
+
+/* Whether a negative result means: not now. What does not wait is not interrupted either, but a
+ * later try would do. */
+static inline bool socket_is_busy(ssize_t result) {
+  return result == -EAGAIN || result == -EWOULDBLOCK || result == -ENOBUFS || result == -EINTR;
+}
 
 #endif

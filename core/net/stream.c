@@ -76,7 +76,7 @@ static void read_some(struct plain *plain) {
     plain->stream.events->on_read(plain->stream.owner, loop->read_buffer, (size_t)len);
   } else if (len == 0) {
     end(plain, 0);
-  } else if (len != -EAGAIN && len != -EWOULDBLOCK && len != -ENOBUFS) {
+  } else if (!socket_is_busy(len)) {
     end(plain, uv_translate_sys_error((int)-len));
   }
 }
@@ -90,9 +90,7 @@ static void drop_rest(struct plain *plain) {
 /* What the kernel said of a write: bytes taken, 0 when it takes none for now, or an error. */
 static int judge_write(ssize_t taken) {
   if (__builtin_expect(taken >= 0, 1)) return (int)taken;
-  return taken == -EAGAIN || taken == -EWOULDBLOCK || taken == -ENOBUFS
-             ? 0
-             : uv_translate_sys_error((int)-taken);
+  return socket_is_busy(taken) ? 0 : uv_translate_sys_error((int)-taken);
 }
 
 static void write_rest(struct plain *plain) {
@@ -145,10 +143,7 @@ static int plain_write_slices(struct stream *stream, const uv_buf_t *slices, uns
   struct plain *plain = plain_of(stream);
   if (!plain->can_write) return 0;
   struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)slices, .msg_iovlen = count};
-  ssize_t taken;
-  do {
-    taken = sendmsg(plain->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (taken < 0 && errno == EINTR);
+  ssize_t taken = sendmsg(plain->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
   return judge_write(taken < 0 ? -errno : taken);
 }
 
