@@ -250,6 +250,66 @@ describe("A burst of 100 MB through 200 connections", function()
   end)
 end)
 
+describe("A WebSocket that waits", function()
+  after_each(gateway.clean_up)
+
+  local COUNT = IS_SANITIZED and 200 or 4000
+
+  local APP = [[
+    app:websocket("/bare", {})
+    app:websocket("/idle", { on_open = function(conn) conn:subscribe("idle") end })
+  ]]
+
+  local function open(server, path, count)
+    local target = server:target()
+    local handshake = websocket.handshake({ path = path, host = server:host() })
+    local fds, deadline = {}, posix.deadline(20)
+    for i = 1, count do
+      fds[i] = assert(posix.connect(target))
+      assert.equal(#handshake, posix.send(fds[i], handshake, 0))
+    end
+    for _, fd in ipairs(fds) do
+      local received = buffer.new()
+      repeat
+        local got, why = posix.receive(fd, received)
+        assert(got or why == "again" and posix.wait(fd, true, false, deadline), why)
+      until tostring(received):find("\r\n\r\n", 1, true)
+    end
+    return fds
+  end
+
+  -- What each takes when those of before have brought what is there once.
+  local function bytes_of_each(path)
+    local server = gateway.start({ app = APP })
+    local first = open(server, path, COUNT / 8)
+    local before = resident(server)
+    local rest = open(server, path, COUNT)
+    local after = resident(server)
+    for _, fds in ipairs({ first, rest }) do
+      for _, fd in ipairs(fds) do
+        posix.close(fd)
+      end
+    end
+    server:wait_for({ connections = 0, http = 0 }, 20)
+    return (after - before) / COUNT
+  end
+
+  local function expect_bytes(path, most)
+    local bytes = bytes_of_each(path)
+    if not IS_SANITIZED then
+      assert.is_true(bytes <= most, ("%d bytes each, at most %d expected"):format(bytes, most))
+    end
+  end
+
+  it("takes little memory where no script has touched it", function()
+    expect_bytes("/bare", 500)
+  end)
+
+  it("takes little memory when it has subscribed", function()
+    expect_bytes("/idle", 1000)
+  end)
+end)
+
 describe("An idle gateway with 100 open connections", function()
   after_each(gateway.clean_up)
 
