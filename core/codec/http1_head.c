@@ -61,6 +61,10 @@ slice http1_head_query(const struct http1_head *head) {
   return slice_at(head, head->query);
 }
 
+bool http1_head_has_escapes(const struct http1_head *head) {
+  return head->target_has_escapes;
+}
+
 slice http1_head_host(const struct http1_head *head) {
   return slice_at(head, head->host);
 }
@@ -159,6 +163,7 @@ typedef struct {
   slice text;
   size_t path_len; /* to the first "?", or all of it */
   bool is_valid;   /* visible ASCII but "#" and nothing else */
+  bool has_escapes;
 } target_parts;
 
 static target_parts split_target(slice *rest) {
@@ -169,6 +174,7 @@ static target_parts split_target(slice *rest) {
     unsigned char c = (unsigned char)rest->data[len];
     if (c <= 0x20 || c >= 0x7f || c == '#') parts.is_valid = false;
     if (c == '?' && len < query_at) query_at = len;
+    if (c == '%') parts.has_escapes = true;
   }
   parts.text = slice_of(rest->data, len);
   parts.path_len = query_at < len ? query_at : len;
@@ -200,6 +206,7 @@ static bool parse_authority(struct http1_head *head, slice *rest) {
 static http1_fault parse_target(struct http1_head *head, const target_parts *parts) {
   slice target = parts->text;
   head->target = span_of(head, target);
+  head->target_has_escapes = parts->has_escapes;
   if (!parts->is_valid) return refuse(400, "invalid request target");
   bool is_asterisk = slice_is_equal(target, SLICE("*")) && head->method == HTTP1_METHOD_OPTIONS;
   if (target.data[0] != '/' && !is_asterisk && !parse_authority(head, &target)) {

@@ -64,6 +64,7 @@ struct http1_head {
   uint8_t host_count;
   uint8_t length_count;
   bool target_has_host;
+  bool target_has_escapes;
   bool has_transfer_encoding;
   bool has_unknown_coding;
   bool chunked_is_last;
@@ -87,6 +88,9 @@ slice http1_head_target(const struct http1_head *head);
 slice http1_head_path(const struct http1_head *head);
 /* As received, undecoded, without the "?"; empty if there is none. */
 slice http1_head_query(const struct http1_head *head);
+/* Whether a "%" stands anywhere in the target; without one, path and query are what they decode to,
+ * but for "+". */
+bool http1_head_has_escapes(const struct http1_head *head);
 /* As received, with the port: the Host header, or the host of an absolute target, which goes
  * before it (RFC 9112 section 3.2.2). Empty only for HTTP/1.0. */
 slice http1_head_host(const struct http1_head *head);

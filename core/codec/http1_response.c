@@ -188,7 +188,11 @@ bool http1_response_header(struct buf *out, slice name, slice value) {
 }
 
 bool http1_response_end(struct buf *out) {
-  return buf_append(out, SLICE("\r\n"));
+  char *begin = buf_reserve(out, 2);
+  if (begin == NULL) return false;
+  put(begin, SLICE("\r\n"));
+  out->len += 2;
+  return true;
 }
 
 bool http1_chunk_begin(struct buf *out, size_t chunk_bytes) {

@@ -341,7 +341,7 @@ void http_exchange_begin(struct http_conn *http) {
   const struct http1_head *head = request_head(http->exchange.request);
   slice path = http1_head_path(head);
   slice query = http1_head_query(head);
-  if (!url_is_decodable(path) || !url_is_decodable(query)) {
+  if (http1_head_has_escapes(head) && (!url_is_decodable(path) || !url_is_decodable(query))) {
     http_conn_fail(http, 400, "a bad escape in the path or query");
     return;
   }

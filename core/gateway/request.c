@@ -161,9 +161,10 @@ void request_set_route(struct request *request, const route_match *match, slice 
   arrived->host = (slice){NULL, 0};
   arrived->is_since_known = false;
   arrived->param_count = match->param_count;
+  bool has_escapes = http1_head_has_escapes(&arrived->decoder.head);
   for (size_t i = 0; i < match->param_count; i++) {
     slice value = match->params[i].value;
-    bool is_plain = value.len == 0 || memchr(value.data, '%', value.len) == NULL;
+    bool is_plain = !has_escapes || value.len == 0 || memchr(value.data, '%', value.len) == NULL;
     arrived->params[i].name = match->params[i].name;
     arrived->params[i].value = is_plain ? value : decode(arrived, value, false);
   }

@@ -22,7 +22,7 @@ support.cdef([[
     int method;
     uint8_t http_minor;
     bool keep_alive, is_chunked, expects_continue, is_upgrade;
-    uint8_t bookkeeping[12];
+    uint8_t bookkeeping[13];
   };
   void http1_head_deinit(struct http1_head *head);
   slice http1_method_name(int method);
@@ -30,6 +30,7 @@ support.cdef([[
   slice http1_head_path(const struct http1_head *head);
   slice http1_head_query(const struct http1_head *head);
   slice http1_head_host(const struct http1_head *head);
+  bool http1_head_has_escapes(const struct http1_head *head);
   bool http1_head_field(const struct http1_head *head, size_t index, slice *name, slice *value);
   bool http1_head_find(const struct http1_head *head, slice name, slice *value);
   size_t http1_head_count(const struct http1_head *head, slice name);
@@ -336,6 +337,20 @@ describe("a request head", function()
     assert.same({ "//x", "", "example.com" }, parts("GET //x HTTP/1.1"))
     assert.same({ "*", "", "example.com" }, parts("OPTIONS * HTTP/1.1"))
     assert.same({ '/{|}^"<>\\`', "[]", "example.com" }, parts('GET /{|}^"<>\\`?[] HTTP/1.1'))
+  end)
+
+  it("says whether anything in the target is escaped", function()
+    local function has_escapes(target)
+      local result
+      with_head(request("GET " .. target .. " HTTP/1.1"), function(head)
+        result = lib.http1_head_has_escapes(head)
+      end)
+      return result
+    end
+    assert.is_true(has_escapes("/a%20"))
+    assert.is_true(has_escapes("/?a=%zz"))
+    assert.is_true(has_escapes("http://a/?%"))
+    assert.is_false(has_escapes("/a+b?c+d"))
   end)
 
   it("takes path and host from an absolute target", function()
