@@ -192,6 +192,17 @@ describe("HTTP/1.1", function()
       assert.equal("hello", http.read_response(conn).body)
     end)
 
+    it("count the empty lines ahead of a request, however slowly they come", function()
+      local conn = server:raw()
+      conn:write(head("GET /hello HTTP/1.1"))
+      assert.equal("hello", http.read_response(conn).body)
+      for _ = 1, 5 do
+        conn:write("\r\n")
+        server:counters()
+      end
+      assert.equal(400, http.read_response(conn).status)
+    end)
+
     it("are served on every listener", function()
       assert.equal("hello", server:http({ path = "/hello", listener = 1 }).body)
     end)

@@ -8,6 +8,7 @@ local posix = require("spec.support.posix")
 
 local HELLO = [[
   app:get("/", function() return "hello" end)
+  app:get("/large", function() return ("x"):rep(16 * 1024 * 1024) end)
   app:post("/", function(request) return request.body end)
   app:websocket("/", { on_message = function(conn, data) conn:send(data) end })
 ]]
@@ -30,6 +31,33 @@ describe("A timeout given on the command line", function()
     server:advance(0.2)
     assert.equal(408, http.read_response(conn).status)
     conn:expect_eof()
+  end)
+
+  it("is that of a later request's head, from its first byte on", function()
+    local server = start("--limit-header-timeout", "3")
+    local conn = server:raw()
+    conn:write(http.request({ path = "/" }))
+    assert.equal("hello", http.read_response(conn).body)
+    server:advance(20)
+    for byte in ("GET / "):gmatch(".") do
+      conn:write(byte)
+      server:advance(0.45)
+    end
+    assert.equal("", conn:peek())
+    server:advance(0.4)
+    assert.equal(408, http.read_response(conn).status)
+    conn:expect_eof()
+  end)
+
+  it("is that of an answer that nobody takes", function()
+    local server = start("--limit-user-timeout", "7", "--limit-keep-alive-timeout", "20")
+    local conn = server:raw()
+    conn:write(http.request({ path = "/large" }))
+    conn:read_until("\r\n\r\n")
+    server:advance(6.9)
+    assert.equal(1, server:counters().http)
+    server:advance(0.2)
+    server:wait_for({ http = 0 })
   end)
 
   it("is that of a body, however steadily it trickles", function()
