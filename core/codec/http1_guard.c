@@ -39,7 +39,7 @@ static bool is_control(unsigned char c) {
 
 /* Marks with its top bit each of eight bytes that is a control character and no tab. No sum carries
  * into the next byte, so each is judged by itself. */
-static uint64_t mark_controls(const char *bytes) {
+static inline uint64_t mark_controls(const char *bytes) {
   uint64_t word;
   memcpy(&word, bytes, sizeof(word));
   uint64_t low_bits = word & EACH_BYTE(0x7f);
@@ -51,7 +51,7 @@ static uint64_t mark_controls(const char *bytes) {
   return marks & not_tab;
 }
 
-static size_t first_mark(uint64_t marks) {
+static inline size_t first_mark(uint64_t marks) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
   return (size_t)__builtin_ctzll(marks) / 8;
 #else
@@ -60,7 +60,7 @@ static size_t first_mark(uint64_t marks) {
 }
 
 /* The first control character but tabs from byte `at` on, or the end. */
-static size_t find_control(slice bytes, size_t at) {
+static inline size_t find_control(slice bytes, size_t at) {
   for (; bytes.len - at >= 8; at += 8) {
     uint64_t marks = mark_controls(bytes.data + at);
     if (marks != 0) return at + first_mark(marks);
@@ -88,7 +88,7 @@ http1_line_result http1_guard_scan_line(slice bytes, size_t *at, http1_fault *fa
 }
 
 /* How many bytes at the start are of a class. */
-static size_t count_class(slice text, uint8_t class) {
+static inline size_t count_class(slice text, uint8_t class) {
   size_t len = 0;
   while (len < text.len && (classes[(unsigned char)text.data[len]] & class) != 0) len++;
   return len;
