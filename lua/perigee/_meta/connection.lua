@@ -36,7 +36,7 @@ function Connection:send(data, opts) end
 --- @field from? "now"|"start"|integer where to begin without a usable `since`; "now"; n: the newest n
 --- @field reset? string|table sent before the replay when `since` could not be honoured
 --- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
---- @field relay? boolean|"others" WebSocket: what the client sends is published here, without on_message; false by default
+--- @field relay? boolean|"others" WebSocket: what the client sends is published; false by default
 
 --- @class perigee.Subscription
 --- @field topic string
