@@ -5,6 +5,34 @@ local http = require("spec.support.http")
 local json = require("spec.support.json")
 local posix = require("spec.support.posix")
 
+describe("A gateway without a descriptor left", function()
+  after_each(gateway.clean_up)
+
+  local function set_descriptors(server, soft)
+    local words = { "prlimit", "--pid", tostring(server.pid), ("--nofile=%s:"):format(soft) }
+    local process = posix.spawn(words, {})
+    assert.equal(0, (posix.wait_exit(process.pid, posix.deadline(5))))
+    posix.close(process.stdin)
+    posix.close(process.stdout)
+  end
+
+  it("serves those it has, and accepts who waits once there is one", function()
+    local server = gateway.start({ app = [[app:get("/", function() return "hello" end)]] })
+    local open = server:raw()
+    open:write(http.request({ path = "/" }))
+    assert.equal("hello", http.read_response(open).body)
+    server:expect_log("cannot accept a connection")
+    set_descriptors(server, 3) -- below what is open already
+    local waiting = server:raw()
+    waiting:write(http.request({ path = "/" }))
+    server:wait_log("cannot accept a connection")
+    open:write(http.request({ path = "/" }))
+    assert.equal("hello", http.read_response(open).body)
+    set_descriptors(server, 1000)
+    assert.equal("hello", http.read_response(waiting).body)
+  end)
+end)
+
 describe("The limit of connections from one address", function()
   local directory
   before_each(function()
