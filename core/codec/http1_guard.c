@@ -89,9 +89,10 @@ http1_line_result http1_guard_scan_line(slice bytes, size_t *at, http1_fault *fa
 
 /* How many bytes at the start are of a class. */
 static inline size_t count_class(slice text, uint8_t class) {
-  size_t len = 0;
-  while (len < text.len && (classes[(unsigned char)text.data[len]] & class) != 0) len++;
-  return len;
+  const char *at = text.data;
+  const char *end = at + text.len;
+  while (at < end && (classes[(unsigned char)*at] & class) != 0) at++;
+  return (size_t)(at - text.data);
 }
 
 bool http1_guard_is_token(slice text) {

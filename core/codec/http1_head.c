@@ -168,17 +168,16 @@ typedef struct {
 
 static target_parts split_target(slice *rest) {
   target_parts parts = {.is_valid = true};
-  size_t len = 0;
-  size_t query_at = SIZE_MAX;
-  for (; len < rest->len && rest->data[len] != ' '; len++) {
-    unsigned char c = (unsigned char)rest->data[len];
+  slice text = slice_split(rest, ' ');
+  parts.path_len = text.len;
+  for (size_t i = 0; i < text.len; i++) {
+    unsigned char c = (unsigned char)text.data[i];
+    if (c > '?' && c < 0x7f) continue; /* letters, most of all */
     if (c <= 0x20 || c >= 0x7f || c == '#') parts.is_valid = false;
-    if (c == '?' && len < query_at) query_at = len;
+    if (c == '?' && parts.path_len == text.len) parts.path_len = i;
     if (c == '%') parts.has_escapes = true;
   }
-  parts.text = slice_of(rest->data, len);
-  parts.path_len = query_at < len ? query_at : len;
-  *rest = slice_skip(*rest, len + 1);
+  parts.text = text;
   return parts;
 }
 
