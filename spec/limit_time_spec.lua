@@ -109,10 +109,21 @@ describe("A timeout given on the command line", function()
     server:wait_for({ connections = 0 })
   end)
 
-  it("is that of the peer's end after a WebSocket's close", function()
+  it("is not needed after both close frames of a WebSocket", function()
     local server = start("--limit-linger-timeout", "2")
     local ws = server:websocket("/")
     ws:send_close(1000)
+    ws:wait_until(function()
+      return ws.closed ~= nil
+    end, "the close frame")
+    ws.conn:expect_eof()
+    server:wait_for({ connections = 0 })
+  end)
+
+  it("is that of the peer's end after a WebSocket has failed", function()
+    local server = start("--limit-linger-timeout", "2")
+    local ws = server:websocket("/")
+    ws:send_frame({ opcode = 3, payload = "" })
     ws:wait_until(function()
       return ws.closed ~= nil
     end, "the close frame")

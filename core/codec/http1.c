@@ -116,23 +116,31 @@ static http1_fault judge_partial_request_line(const struct http1_decoder *decode
   return refuse(414, "request target too long");
 }
 
-/* The head ended: what its lines mean together, and whether llhttp reads the same. */
-static http1_fault finish_head(struct http1_decoder *decoder) {
-  struct http1_head *head = &decoder->head;
-  http1_fault fault = http1_head_finish(head);
-  if (fault.status != 0) return fault;
+/* Whether llhttp reads the head, and above all where the body ends, as we do. */
+static http1_fault ask_llhttp(struct http1_decoder *decoder) {
+  const struct http1_head *head = &decoder->head;
   /* A fresh start for each request: nothing that llhttp kept of the last one matters. */
   llhttp_init(&decoder->parser, HTTP_REQUEST, &settings);
   decoder->parser.data = decoder;
   decoder->parser_is_complete = false;
   decoder->parser_length = 0;
-  fault = run_parser(decoder, slice_of(head->bytes.data, decoder->scanned));
+  http1_fault fault = run_parser(decoder, slice_of(head->bytes.data, decoder->scanned));
   if (fault.status != 0) return fault;
   bool has_body = head->is_chunked || head->content_length > 0;
   uint64_t length = head->is_chunked ? UINT64_MAX : head->content_length;
-  if (decoder->parser_length != length || decoder->parser_is_complete == has_body) {
-    return disagreement;
-  }
+  bool is_agreed = decoder->parser_length == length && decoder->parser_is_complete == !has_body;
+  return is_agreed ? no_fault : disagreement;
+}
+
+/* The head ended: what its lines mean together. A message that two readers cut at different places
+ * smuggles a request past one of them, so what claims a body is read twice; for the rest, most
+ * requests, a second reading would tell nothing and cost as much as all of ours. */
+static http1_fault finish_head(struct http1_decoder *decoder) {
+  struct http1_head *head = &decoder->head;
+  http1_fault fault = http1_head_finish(head);
+  bool claims_body = head->length_count > 0 || head->has_transfer_encoding;
+  if (fault.status == 0 && claims_body) fault = ask_llhttp(decoder);
+  if (fault.status != 0) return fault;
   decoder->keep_alive = head->keep_alive;
   decoder->is_chunked = head->is_chunked;
   decoder->remaining = head->content_length;

@@ -108,14 +108,17 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
 
 /* --- the end --- */
 
-/* Both close frames are through, or none will come: our end of the connection is shut down when
- * all is written, and the peer has a moment to do the same. */
+/* Both close frames are through, or no more will come: the stream closes when all is written. A
+ * peer that may still be sending has a moment to read why. */
 static void finish(struct ws_conn *ws) {
   struct conn *conn = &ws->conn;
   if (conn->has_shut_down || conn->stream == NULL) return;
   if (!outbox_is_empty(&conn->outbox)) return; /* on_flushed comes back here */
   conn->has_shut_down = true;
-  if (ws->has_ended) {
+  /* After its close frame the peer sends no more (RFC 6455 section 5.5.1), so nothing can arrive
+   * that would make the kernel answer with a reset and take our frame back; section 7.1.1 wants the
+   * server to close first. */
+  if (ws->has_ended || ws->has_got_close) {
     stream_close(conn->stream, false);
     return;
   }
