@@ -161,8 +161,9 @@ size_t worker_format_position(const struct worker *worker, const hub_position *p
 hub_start worker_parse_since(const struct worker *worker, slice since, hub_from from,
                              uint64_t from_count);
 
-/* Puts an outbox on the list of those that are flushed when the turn ends, making room there. */
-void worker_push_dirty(struct worker *worker, struct outbox *outbox);
+/* Puts an outbox on the list of those that are flushed when the turn ends, making room there. Never
+ * inlined: the usual case of a delivery needs no frame. */
+__attribute__((noinline)) void worker_push_dirty(struct worker *worker, struct outbox *outbox);
 /* The same where it is not there yet. Inline: once a delivery. */
 static inline void worker_mark_dirty(struct worker *worker, struct outbox *outbox) {
   struct dirty_list *dirty = &worker->dirty;
