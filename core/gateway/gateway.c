@@ -1,6 +1,7 @@
 #include "gateway/gateway.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -416,6 +417,11 @@ static void close_loop(struct gateway *gateway) {
 
 /* --- life --- */
 
+/* Descriptors beside those of connections. */
+static uint64_t spare_descriptors(const struct config *config) {
+  return SPARE_DESCRIPTORS + 16 * config->workers;
+}
+
 /* As many descriptors as the system allows; connections stay below it. */
 static void raise_descriptors(struct config *config) {
   struct rlimit limit;
@@ -423,10 +429,21 @@ static void raise_descriptors(struct config *config) {
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);
-  uint64_t spare = SPARE_DESCRIPTORS + 16 * config->workers;
+  uint64_t spare = spare_descriptors(config);
   if (limit.rlim_cur != RLIM_INFINITY && config->limits.connections + spare > limit.rlim_cur) {
     config->limits.connections = limit.rlim_cur > 2 * spare ? limit.rlim_cur - spare : spare;
   }
+}
+
+/* Has the kernel make the table for so many, while there is one thread: with several it waits for
+ * all processors (synchronize_rcu) each time it doubles the table, tens of milliseconds in whoever
+ * accepts. */
+static void reserve_descriptors(const struct config *config) {
+  int last = (int)(config->limits.connections + spare_descriptors(config) - 1);
+  int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, last);
+  if (copy >= 0) close(copy);
+  if (fd >= 0) close(fd);
 }
 
 static struct gateway *gateway_new(const struct config *config, const struct hooks *hooks,
@@ -511,6 +528,7 @@ typedef struct {
 static int run(void *context, const struct supervise_link *supervisor) {
   gateway_parts *parts = context;
   const struct config *config = &parts->config;
+  reserve_descriptors(config);
   struct gateway *gateway = gateway_new(config, parts->hooks, &parts->listeners);
   gateway->supervisor = supervisor;
   int code = serve(gateway);
