@@ -5,6 +5,7 @@
 #ifndef PERIGEE_BASE_MEM_H
 #define PERIGEE_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/slice.h"
@@ -24,8 +25,12 @@ char *mem_copy(slice bytes) __attribute__((malloc, returns_nonnull));
 void mem_setup(void);
 
 /* Gives free pages back to the system, if much has become free since the last time: after a burst.
- * Looks at every arena; about once a second is often enough. One thread. */
-void mem_trim(void);
+ * Returns whether it did. Looks at every arena, under its lock: milliseconds in which others may
+ * wait who allocate, where there are many pieces. One thread. */
+bool mem_trim(void);
+/* To be called once a second: does that when the process has grown by much, and else the more
+ * seldom the longer there was nothing to give back. The same thread. */
+void mem_tend(void);
 
 /* A broken invariant stops the process, in release builds too: it prints file, line and the
  * condition, then aborts. For mistakes of our own only, never for a peer's. */

@@ -340,7 +340,7 @@ static void on_sweep(uv_timer_t *timer) {
   judge_drain(gateway);
   hub_sweep(gateway->hub);
   shared_sweep(gateway->shared);
-  mem_trim();
+  mem_tend();
 }
 
 static void on_ended(uv_async_t *async) {
