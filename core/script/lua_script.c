@@ -3,18 +3,88 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "script/lua_json.h"
+
+/* --- references --- */
+
+/* Each shelf is marked in 50 us or so. The first is the registry itself, which costs one call less
+ * to push from; its references are positive. Place p (from 1) of another, which is the registry's
+ * reference r, is the reference -(r * SHELF_PLACES + p - 1). */
+enum { SHELF_PLACES = 512 };
+
+static struct shelf *find_shelf(struct script *script, int table) {
+  struct shelf *shelf = script->shelves;
+  while (shelf->table != table) shelf++;
+  return shelf;
+}
+
+static struct shelf *add_shelf(struct script *script, lua_State *L) {
+  size_t bytes = (script->shelf_count + 1) * sizeof *script->shelves;
+  script->shelves = mem_realloc(script->shelves, bytes);
+  lua_createtable(L, SHELF_PLACES, 0);
+  struct shelf *shelf = &script->shelves[script->shelf_count++];
+  *shelf = (struct shelf){.table = luaL_ref(L, LUA_REGISTRYINDEX)};
+  return shelf;
+}
+
+/* One with a free place; the fuller ones are first. */
+static struct shelf *free_shelf(struct script *script, lua_State *L) {
+  while (script->full_shelves < script->shelf_count) {
+    struct shelf *shelf = &script->shelves[script->full_shelves];
+    if (shelf->used < SHELF_PLACES) return shelf;
+    script->full_shelves++;
+  }
+  return add_shelf(script, L);
+}
 
 int ref_take(struct script *script, lua_State *L) {
   script->refs++;
-  return luaL_ref(L, LUA_REGISTRYINDEX);
+  if (script->registry_used < SHELF_PLACES) {
+    script->registry_used++;
+    return luaL_ref(L, LUA_REGISTRYINDEX);
+  }
+  struct shelf *shelf = free_shelf(script, L);
+  ref_push(L, shelf->table);
+  lua_insert(L, -2);
+  int place = luaL_ref(L, -2);
+  lua_pop(L, 1);
+  shelf->used++;
+  return -(shelf->table * SHELF_PLACES + place - 1);
+}
+
+void ref_push_shelved(lua_State *L, int ref) {
+  unsigned at = (unsigned)-ref;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, (int)(at / SHELF_PLACES));
+  lua_rawgeti(L, -1, (int)(at % SHELF_PLACES) + 1);
+  lua_replace(L, -2);
+}
+
+static void drop_shelved(struct script *script, int ref) {
+  unsigned at = (unsigned)-ref;
+  struct shelf *shelf = find_shelf(script, (int)(at / SHELF_PLACES));
+  ref_push(script->L, shelf->table);
+  luaL_unref(script->L, -1, (int)(at % SHELF_PLACES) + 1);
+  lua_pop(script->L, 1);
+  shelf->used--;
+  uint32_t index = (uint32_t)(shelf - script->shelves);
+  if (index < script->full_shelves) script->full_shelves = index;
 }
 
 void ref_drop(struct script *script, int *ref) {
   if (*ref == 0) return;
   script->refs--;
-  luaL_unref(script->L, LUA_REGISTRYINDEX, *ref);
+  if (*ref > 0) {
+    script->registry_used--;
+    luaL_unref(script->L, LUA_REGISTRYINDEX, *ref);
+  } else {
+    drop_shelved(script, *ref);
+  }
   *ref = 0;
+}
+
+void refs_deinit(struct script *script) {
+  mem_free(script->shelves);
 }
 
 int ref_take_standing(struct script *script, lua_State *L) {
@@ -28,6 +98,8 @@ void ref_drop_standing(struct script *script, int *ref) {
   luaL_unref(script->L, LUA_REGISTRYINDEX, *ref);
   *ref = 0;
 }
+
+/* --- the rest --- */
 
 void script_register(struct script *script, const luaL_Reg *functions) {
   lua_pushlightuserdata(script->L, script);

@@ -38,7 +38,11 @@ enum {
   STEP_KIB = 8,
 };
 #define IDLE_STEP_NS ((uint64_t)400 * 1000) /* between two polls */
-#define BUSY_STEP_NS ((uint64_t)2 * 1000 * 1000)
+/* Since the poll's return, what it brought included. The last step may take as long again where
+ * much is alive: there are pieces of work that the collector does not divide. */
+#define BUSY_NS ((uint64_t)2500 * 1000)
+/* Growth that is worth a step however late it is. */
+enum { MUCH_GROWTH_BYTES = 1024 * 1024 };
 
 static uint64_t heap_bytes(lua_State *L) {
   return (uint64_t)lua_gc(L, LUA_GCCOUNT, 0) * 1024 + (uint64_t)lua_gc(L, LUA_GCCOUNTB, 0);
@@ -112,6 +116,7 @@ static void script_free(struct script *script) {
               (unsigned long long)script->refs, (unsigned long long)script->standing_refs);
   }
   lua_close(script->L);
+  refs_deinit(script);
   buf_deinit(&script->scratch);
   buf_deinit(&script->message);
   buf_deinit(&script->cookies);
@@ -229,10 +234,12 @@ static bool is_cycle_due(const struct script *script, uint64_t bytes, bool is_id
   return bytes > script->live_bytes + growth;
 }
 
-/* Steps as much as the heap has grown or, when nothing else is to be done, until the time is over.
+/* Steps as much as the heap has grown or, when nothing else is to be done, until the time is over;
+ * once at least.
  * Returns whether the cycle is finished. */
-static bool run_steps(lua_State *L, uint64_t growth, bool is_idle) {
-  uint64_t deadline_ns = clock_real_ns() + (is_idle ? IDLE_STEP_NS : BUSY_STEP_NS);
+static bool run_steps(lua_State *L, uint64_t growth, bool is_idle, uint64_t polled_ns) {
+  uint64_t now_ns = clock_real_ns();
+  uint64_t deadline_ns = is_idle ? now_ns + IDLE_STEP_NS : polled_ns + BUSY_NS;
   uint64_t done = 0;
   do {
     if (lua_gc(L, LUA_GCSTEP, STEP_KIB) != 0) return true;
@@ -252,8 +259,10 @@ static bool on_step(struct worker *worker, bool is_idle) {
   }
   uint64_t growth = bytes > script->collected_bytes ? bytes - script->collected_bytes : 0;
   if (script->is_collecting && !is_idle && growth < MIN_GROWTH_BYTES) return true;
+  uint64_t polled_ns = worker->streams.polled_ns;
+  if (growth < MUCH_GROWTH_BYTES && clock_real_ns() > polled_ns + BUSY_NS) return true;
   script->cycle_bytes += growth;
-  script->is_collecting = !run_steps(L, growth, is_idle);
+  script->is_collecting = !run_steps(L, growth, is_idle, polled_ns);
   script->collected_bytes = heap_bytes(L);
   if (!script->is_collecting) {
     /* What was allocated during the cycle was kept by it, dead or alive. */
