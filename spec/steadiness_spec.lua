@@ -371,3 +371,223 @@ describe("An idle gateway with 100 open connections", function()
     assert.is_true(count < 20, report)
   end)
 end)
+
+describe("Stalls of the loop", function()
+  after_each(gateway.clean_up)
+
+  local WORK_US = 200000
+
+  -- Each message keeps its worker busy for so long.
+  local APP = ([[
+    app:websocket("/", {
+      on_message = function(conn, data)
+        local till = perigee.now() + %g
+        while data == "work" and perigee.now() < till do end
+        conn:send("done")
+      end,
+    })
+  ]]):format(WORK_US / 1e6)
+
+  it("are counted, with the time that handlers take, over all workers", function()
+    local server = gateway.start({ app = APP, workers = 2 })
+    for worker = 1, 2 do
+      server:websocket("/", { worker = worker }):fence()
+    end
+    server:forget_stalls()
+    local before = server:counters().stalls
+    for worker = 1, 2 do
+      local ws = server:websocket("/", { worker = worker })
+      ws:send("work")
+      ws:expect("done", 5)
+    end
+    local counters = server:counters()
+    assert.is_true(counters.stalls >= before + 2)
+    assert.is_true(counters.longest_stall_us >= WORK_US)
+    assert.is_true(counters.stall_p50_us <= counters.stall_p99_us)
+    assert.is_true(counters.stall_p99_us <= counters.stall_p999_us)
+    assert.is_true(counters.stall_p999_us <= counters.longest_stall_us)
+    -- One in a hundred is much more than two of some dozens.
+    assert.is_true(counters.stall_p99_us >= WORK_US)
+  end)
+
+  it("are not the time in which nothing happens", function()
+    local server = gateway.start({ app = APP })
+    server:forget_stalls()
+    posix.pause(1)
+    assert.is_true(server:counters().longest_stall_us < 1000000)
+  end)
+
+  it("are forgotten when a test says so", function()
+    local server = gateway.start({ app = APP })
+    local ws = server:websocket("/")
+    ws:send("work")
+    ws:expect("done", 5)
+    local before = server:counters()
+    assert.is_true(before.longest_stall_us >= WORK_US)
+    server:forget_stalls()
+    local after = server:counters()
+    assert.is_true(after.longest_stall_us < before.longest_stall_us)
+  end)
+end)
+
+describe("Readers that do not read", function()
+  after_each(gateway.clean_up)
+
+  local LIVE, DEAD, MESSAGES = 10, 10, 300
+  -- In all more than the kernel keeps for a connection.
+  local TEXT = ("t"):rep(20000)
+
+  it("neither delay nor lose what the others get", function()
+    local server = gateway.start({
+      app = [[
+        app:websocket("/", {
+          max_outbox = 128 * 1024,
+          on_open = function(conn) conn:subscribe("room") end,
+          on_message = function(conn, data)
+            conn:send("answer " .. data:sub(1, 4))
+            perigee.publish("room", data)
+          end,
+        })
+      ]],
+    })
+    local dead, live = {}, {}
+    for i = 1, DEAD do
+      dead[i] = server:websocket("/", { receive_buffer = 4096 })
+      dead[i]:fence()
+      dead[i]:pause()
+    end
+    for i = 1, LIVE do
+      live[i] = server:websocket("/")
+      live[i]:fence()
+    end
+    -- Step by step: each message has reached everybody who reads before the next is sent.
+    for i = 1, MESSAGES do
+      local speaker, text = live[i % LIVE + 1], ("%04d"):format(i) .. TEXT
+      speaker:send(text)
+      speaker:expect("answer " .. text:sub(1, 4), 10)
+      for _, ws in ipairs(live) do
+        ws:expect(text, 10)
+      end
+    end
+    -- They were dead, or this would prove nothing: what was kept for them has passed its limit.
+    server:wait_for({ subscriptions = LIVE }, 10)
+    for _, ws in ipairs(live) do
+      ws:expect_silence()
+    end
+  end)
+
+  it("get all that fits into their outbox when they read again", function()
+    local server = gateway.start({
+      app = [[
+        app:websocket("/", {
+          max_outbox = 16 * 1024 * 1024,
+          on_open = function(conn) conn:subscribe("room") end,
+          on_message = function(_, data) perigee.publish("room", data) end,
+        })
+      ]],
+    })
+    local slow = server:websocket("/", { receive_buffer = 4096 })
+    local live = server:websocket("/")
+    slow:fence()
+    live:fence()
+    slow:pause()
+    for i = 1, MESSAGES do
+      live:send(i .. TEXT)
+      live:expect(i .. TEXT, 10)
+    end
+    slow:resume()
+    for i = 1, MESSAGES do
+      slow:expect(i .. TEXT, 10)
+    end
+  end)
+end)
+
+describe("What C holds of Lua's for each connection", function()
+  after_each(gateway.clean_up)
+
+  -- More than one of the collector's pieces, and than the registry holds itself.
+  local COUNT = IS_SANITIZED and 600 or 1400
+
+  it("stays theirs while others come and go", function()
+    local server = gateway.start({
+      app = [[
+        app:websocket("/:name", {
+          on_open = function(conn) conn.session.name = conn.request.params.name end,
+          on_message = function(conn) conn:send(conn.session.name .. conn.request.path) end,
+        })
+      ]],
+    })
+    local clients = {}
+    local function open(i, name)
+      clients[i] = server:websocket("/" .. name)
+      clients[i].name = name
+    end
+    local function ask_all()
+      for _, ws in pairs(clients) do
+        ws:send("?")
+        ws:expect(ws.name .. "/" .. ws.name, 10)
+      end
+    end
+    for i = 1, COUNT do
+      open(i, "first" .. i)
+    end
+    ask_all()
+    local before = server:counters().lua_refs
+    for i = 1, COUNT, 3 do
+      clients[i]:close()
+      clients[i] = nil
+    end
+    server:collect()
+    ask_all()
+    for i = 1, COUNT, 3 do
+      open(i, "second" .. i)
+    end
+    server:collect()
+    ask_all()
+    assert.equal(before, server:counters().lua_refs)
+    for _, ws in pairs(clients) do
+      ws:close()
+    end
+    server:wait_for({ lua_refs = 0 }, 10)
+  end)
+end)
+
+describe("A running gateway", function()
+  after_each(gateway.clean_up)
+
+  it("gives memory back by itself after a burst", function()
+    local server = gateway.start({
+      app = [[
+        app:topic("kept", { history = 1000000, bytes = 200 * 1024 * 1024 })
+        app:get("/fill/:count", function(request)
+          for i = 1, tonumber(request.params.count) do
+            perigee.publish("kept", i .. ("x"):rep(1000))
+          end
+          -- Something small and lasting behind it, so that the heap cannot just shrink.
+          perigee.publish("small", "x")
+          return "filled"
+        end)
+        app:topic("small", { history = 1 })
+        app:get("/clear", function() perigee.clear("kept") return "cleared" end)
+      ]],
+    })
+    local before = settled(server)
+    local count = IS_SANITIZED and 1000 or 50000
+    assert.equal("filled", server:http({ path = "/fill/" .. count, seconds = 20 }).body)
+    assert.is_true(IS_SANITIZED or resident(server) > before + 40 * KIB * KIB)
+    -- A while in which nothing is to be given back.
+    posix.pause(2.5)
+    assert.equal("cleared", server:http("/clear").body)
+    local deadline, most = posix.deadline(15), before * 1.1 + 4 * KIB * KIB
+    while not IS_SANITIZED and resident(server) > most and posix.now() < deadline do
+      posix.pause(0.1)
+    end
+    expect_at_most(resident(server), most, "afterwards")
+  end)
+
+  it("has its table of descriptors as large as it can become", function()
+    local server = gateway.start({ app = "", env = { PERIGEE_LIMIT_CONNECTIONS = "3000" } })
+    local status = posix.read_file("/proc/" .. server.pid .. "/status")
+    assert.is_true(tonumber(status:match("FDSize:%s*(%d+)")) >= 3000)
+  end)
+end)

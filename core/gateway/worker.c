@@ -299,9 +299,6 @@ static void on_prepare(uv_prepare_t *prepare) {
   stream_loop_sweep(&worker->streams);
   bool has_left = run_turn(worker);
   if (worker->stage != WORKER_SERVING) leave(worker);
-  for (; !has_left && worker->acknowledge_count > 0; worker->acknowledge_count--) {
-    gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
-  }
   bool has_garbage = worker->hooks->step(worker, was_idle && !has_left);
   set_idle(worker, has_left || has_garbage || has_dirty(worker) ||
                        worker->stage == WORKER_STOP_ASKED ||
@@ -310,6 +307,9 @@ static void on_prepare(uv_prepare_t *prepare) {
   worker->polled_count = worker->event_count;
   histogram_add(&worker->stalls, clock_real_ns() - worker->streams.polled_ns);
   worker->streams.polled_ns = 0;
+  for (; !has_left && worker->acknowledge_count > 0; worker->acknowledge_count--) {
+    gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
+  }
 }
 
 static void on_check(uv_check_t *check) {
@@ -560,6 +560,7 @@ void worker_post_collect(struct worker *worker) {
 static void on_forget(void *context) {
   struct worker *worker = context;
   worker->stalls = (struct histogram){0};
+  worker->streams.polled_ns = clock_real_ns(); /* nor is what came before it in this poll */
   gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
 }
 

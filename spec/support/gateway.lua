@@ -262,6 +262,11 @@ function Server:counters()
   return json.decode(self:command("counters", "^counters (%b{})$"))
 end
 
+--- The counters' stalls are those from here on.
+function Server:forget_stalls()
+  self:command("forget", "^forgotten$")
+end
+
 --- Runs Lua's collector to the end in every worker.
 function Server:collect()
   self:command("collect", "^collected$")
