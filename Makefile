@@ -46,7 +46,7 @@ all: $(BUILD)/perigee
 
 # Goals for people ------------------------------------------------------------------------------
 
-bench_goals := bench bench-report bench-peers bench-instructions
+bench_goals := bench bench-report bench-steadiness bench-peers bench-instructions
 setup_goals := help dependencies run test asan lint format clean $(bench_goals)
 .PHONY: $(setup_goals)
 
@@ -57,7 +57,8 @@ help:
 	@echo 'make asan           the specs under AddressSanitizer and UBSan'
 	@echo 'make lint           checks format and code, changes nothing; make format fixes the format'
 	@echo 'make bench          compares with the floor; ROUNDS=3 SECONDS=1. -report writes it down,'
-	@echo '                    -peers measures other servers, -instructions counts instructions'
+	@echo '                    -steadiness is its second table, -peers measures other servers,'
+	@echo '                    -instructions counts instructions'
 	@echo 'make install        PREFIX=/usr/local DESTDIR='
 	@echo 'make dependencies   installs what the build needs'
 	@echo 'make clean          removes build/ and what npm fetched'
@@ -93,6 +94,10 @@ bench:
 bench-report:
 	@.ci/install build bench
 	@$(MAKE) measure COMMAND=report
+
+bench-steadiness:
+	@.ci/install build bench
+	@$(MAKE) measure COMMAND=steadiness
 
 bench-peers:
 	@.ci/install build bench peers

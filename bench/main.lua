@@ -1,10 +1,11 @@
 --- The benchmarks' command line, called by the Makefile at the project's root:
 ---
----     luajit bench/main.lua run|report|peers|instructions|record [--NAME VALUE]...
+---     luajit bench/main.lua run|report|steadiness|peers|instructions|record [--NAME VALUE]...
 ---
---- run: gateway and floor in turn, the table on standard output; report: the same, written into
---- bench/README.md; peers: other servers beside the floor; instructions: counts them and compares
---- with bench/instructions.txt; record: counts and writes that file.
+--- run: gateway and floor in turn, then how steady the gateway is, as tables on standard output;
+--- report: the same, written into bench/README.md; steadiness: the second table alone; peers: other
+--- servers beside the floor; instructions: counts them and compares with bench/instructions.txt;
+--- record: counts and writes that file.
 ---
 --- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run).
 
@@ -33,14 +34,22 @@ local commands = {}
 
 function commands.run(opts)
   local results = require("bench.comparison").run(opts)
+  local steadiness = require("bench.steadiness").run(opts)
   io.write("Messages per second of server CPU, one worker. ", report.machine(), "\n\n")
-  io.write(text_table.aligned(report.lines(results)))
-  return true, results
+  io.write(text_table.aligned(report.lines(results)), "\n")
+  io.write(text_table.aligned(report.steadiness_lines(steadiness)))
+  return true, results, steadiness
+end
+
+function commands.steadiness(opts)
+  local steadiness = require("bench.steadiness").run(opts)
+  io.write(text_table.aligned(report.steadiness_lines(steadiness)))
+  return true
 end
 
 function commands.report(opts)
-  local _, results = commands.run(opts)
-  report.write(results, opts)
+  local _, results, steadiness = commands.run(opts)
+  report.write(results, steadiness, opts)
   return true
 end
 

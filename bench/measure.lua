@@ -25,8 +25,8 @@ function M.command(build, mode, server, running, kind, more)
   return append(command, more)
 end
 
--- The load generator's JSON is one flat object of numbers and a name.
-local function parse(text)
+--- The load generator's JSON: one flat object of numbers and a name.
+function M.parse(text)
   local figures = {}
   for name, value in text:gmatch('"([%w_]+)":([%d.]+)') do
     figures[name] = tonumber(value)
@@ -44,7 +44,7 @@ function M.run(build, command)
     local words = table.concat(command, " ")
     error(("a failed run (%s): %s\n%s%s"):format(code, words, output, posix.read_file(log)), 0)
   end
-  return parse(output)
+  return M.parse(output)
 end
 
 --- Starts the server, runs one row against it, stops the server. `opts` has build, seconds and

@@ -22,12 +22,29 @@ end
 
 local server_core, load_core = M.cores()
 
-local function pinned(core, command)
-  local whole = { "taskset", "-c", core }
-  for _, word in ipairs(command) do
-    whole[#whole + 1] = word
+-- Before everything else that wants the processor, where that is allowed: a fixed priority.
+local alone = { "chrt", "--fifo", "1" }
+
+local function words(...)
+  local whole = {}
+  for _, list in ipairs({ ... }) do
+    for _, word in ipairs(list) do
+      whole[#whole + 1] = word
+    end
   end
   return whole
+end
+
+local function pinned(core, command)
+  return words({ "taskset", "-c", core }, command)
+end
+
+local function can_be_alone()
+  local child = posix.spawn(words(alone, { "true" }))
+  local code = posix.wait_exit(child.pid, posix.now() + 5)
+  posix.close(child.stdin)
+  posix.close(child.stdout)
+  return code == 0
 end
 
 local function forget(process)
@@ -47,13 +64,16 @@ local function reap(process, seconds)
   return code, why
 end
 
---- The next line that matches, or nil when the output ends or nothing comes in time.
+-- What matches of its output, with all before it taken; nil when the output ends or nothing comes
+-- in time.
 local function read_line(process, pattern, seconds)
   local deadline = posix.now() + seconds
   while true do
-    local found = tostring(process.output):match(pattern)
-    if found then
-      return found
+    local text = tostring(process.output)
+    local _, stop, found = text:find(pattern)
+    if stop then
+      process.output:skip(stop)
+      return found or text:sub(1, stop)
     end
     local count, why = posix.receive(process.stdout, process.output)
     if not count and (why ~= "again" or not posix.wait(process.stdout, true, false, deadline)) then
@@ -97,12 +117,16 @@ end
 --- Starts a program on the servers' core. It says where it listens, as the gateway does
 --- ("listening on http://127.0.0.1:PORT"), or is known to listen on `opts.port`. `opts.log` is the
 --- file for its standard error, `opts.env` what its environment differs in. `opts.unpinned` leaves
---- the core to the kernel.
+--- the core to the kernel; with `opts.is_alone` nobody else gets it while the program wants it, if
+--- we may ask for that.
 ---
 --- Returns `{ pid, port, seconds }`: how long it took until it listened.
 function M.start_server(command, opts)
   os.remove(opts.log)
   local began = posix.now()
+  if opts.is_alone and can_be_alone() then
+    command = words(alone, command)
+  end
   local process = start(opts.unpinned and command or pinned(server_core, command), opts)
   process.port = wait_for_port(process, opts.port)
   process.seconds = posix.now() - began

@@ -11,7 +11,7 @@ local README, CHART = "bench/README.md", "bench/ratios.svg"
 local BEGIN = "<!-- make bench-report writes from here -->"
 local END = "<!-- to here -->"
 
-local BODY = "\n\n%s, on %s; medians of %d rounds of %g s.\n\n%s\n![ratios](ratios.svg)\n\n"
+local BODY = "\n\n%s, on %s; medians of %d rounds of %g s.\n\n%s\n![ratios](ratios.svg)\n\n%s\n"
 
 local HEAD = { "work", "gateway", "floor", "ratio", "spread", "aim", "" }
 
@@ -28,6 +28,16 @@ function M.lines(results)
       result.aim,
       result.is_met and "met" or "not met",
     }
+  end
+  return lines
+end
+
+--- The same for the section on steadiness.
+function M.steadiness_lines(rows)
+  local lines = { { "steadiness", "gateway", "", "aim", "" } }
+  for _, row in ipairs(rows) do
+    lines[#lines + 1] =
+      { row.name, row.value, row.detail, row.aim, row.is_met and "met" or "not met" }
   end
   return lines
 end
@@ -52,7 +62,7 @@ local function write(path, content)
 end
 
 --- Replaces what is between the marks. Raises where they are missing.
-function M.write(results, opts)
+function M.write(results, steadiness, opts)
   local text = posix.read_file(README)
   local _, from = text:find(BEGIN, 1, true)
   local to = from and text:find(END, from, true)
@@ -64,7 +74,8 @@ function M.write(results, opts)
     M.machine(),
     opts.rounds,
     opts.seconds,
-    text_table.markdown(M.lines(results))
+    text_table.markdown(M.lines(results)),
+    text_table.markdown(M.steadiness_lines(steadiness))
   )
   write(README, text:sub(1, from) .. body .. text:sub(to))
   write(CHART, chart.svg(results))

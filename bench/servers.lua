@@ -46,6 +46,34 @@ function M.gateway(build)
   return server
 end
 
+--- The gateway with the app of the section on steadiness, in test mode, for its counters.
+function M.steady(build)
+  local server = { name = "gateway" }
+
+  local command = { build .. "/perigee", "serve", "bench/steadiness_app.lua", "--test" }
+  for _, word in ipairs({ "--workers", "1", "--listen", "127.0.0.1:0", "--log-level", "error" }) do
+    command[#command + 1] = word
+  end
+
+  function server.start()
+    return process.start_server(command, { log = build .. "/bench/gateway.log", is_alone = true })
+  end
+
+  local join = '{"type":"join","id":"{id}"%s}'
+  local steady = { "--path", "/steady" }
+  for name, text in pairs({
+    ["--join"] = join:format(""),
+    ["--dead-join"] = join:format(',"hose":true'),
+    ["--publication"] = '{"type":"message","text":"{stamp}"}',
+    ["--broadcast"] = '{"type":"broadcast","text":"{stamp}"}',
+  }) do
+    steady[#steady + 1] = name
+    steady[#steady + 1] = text
+  end
+  server.kinds = { steady = steady, echo = { "--path", "/echo" } }
+  return server
+end
+
 --- The floor trusts its client, hence the fixed port: it is up only while it is measured.
 function M.floor(build, port)
   local server = { name = "floor" }

@@ -17,6 +17,8 @@
 /* Descriptors for the standard streams, epoll, the timer and /proc. */
 enum { OTHER_DESCRIPTORS = 16 };
 
+enum { DEAD_BUFFER_BYTES = 4096 }; /* so that it is the server that has to keep what is not read */
+
 enum { MAX_FAILED = 1000 }; /* a server that refuses so many refuses all */
 
 struct pool pool;
@@ -88,6 +90,10 @@ void conn_open(struct conn *conn) {
   conn->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (conn->fd < 0) base_fail("socket: %s (%d are open)", strerror(errno), pool.open);
   setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (conn->is_dead) {
+    int buffer_bytes = DEAD_BUFFER_BYTES;
+    setsockopt(conn->fd, SOL_SOCKET, SO_RCVBUF, &buffer_bytes, sizeof buffer_bytes);
+  }
   if (options.source_addresses > 1) bind_source(conn);
   conn->opened_at_ns = base_now_ns();
   conn->state = CONN_CONNECTING;
@@ -134,6 +140,10 @@ void conn_opened(struct conn *conn) {
   conn->state = CONN_OPEN;
   pool.opening--;
   pool.open++;
+}
+
+void conn_ignore(struct conn *conn) {
+  epoll_ctl(epoll, EPOLL_CTL_DEL, conn->fd, NULL);
 }
 
 void conn_want_write(struct conn *conn, bool wants) {

@@ -42,6 +42,7 @@ struct conn {
   conn_state state;
   bool is_subscriber;
   bool is_publisher;
+  bool is_dead;     /* never reads once it is open, and its buffer is small */
   bool wants_write; /* as epoll was told */
   uint64_t opened_at_ns;
 
@@ -100,6 +101,8 @@ void conn_opened(struct conn *conn);
 void conn_send(struct conn *conn, const char *data, size_t len);
 /* Sends of what was kept. */
 void conn_flush(struct conn *conn);
+/* Nothing that happens on it is noticed any more. */
+void conn_ignore(struct conn *conn);
 /* Whether epoll is to tell when the socket can be written. */
 void conn_want_write(struct conn *conn, bool wants);
 

@@ -12,6 +12,7 @@
 #include "loadgen/http.h"
 #include "loadgen/loop.h"
 #include "loadgen/options.h"
+#include "loadgen/publication.h"
 #include "loadgen/run.h"
 #include "loadgen/stamp.h"
 #include "loadgen/tally.h"
@@ -19,8 +20,7 @@
 #include "loadgen/ws.h"
 
 /* The publication, or the whole POST of it, and where its stamp goes. */
-static bytes text;
-static size_t stamp_at;
+static publication text;
 
 static int subscriber_count;
 static int publisher_count;
@@ -28,42 +28,20 @@ static struct conn **publishers;
 static uint32_t *expected; /* sequence numbers, by subscriber and publisher */
 static bool is_sse;
 
-/* Fills in {stamp} and {pad}; with a pad the whole is options.size bytes. */
-static void build_publication(void) {
-  const char *template = options.publication;
-  const char *at = strstr(template, "{stamp}");
-  const char *pad = strstr(template, "{pad}");
-  if (at == NULL) base_fail("--publication has no {stamp}");
-  size_t fixed = strlen(template) - strlen("{stamp}") + STAMP_BYTES;
-  if (pad != NULL) fixed -= strlen("{pad}");
-  size_t fill = pad != NULL && (size_t)options.size > fixed ? (size_t)options.size - fixed : 0;
-  for (const char *from = template; *from != '\0';) {
-    if (from == at) {
-      stamp_at = text.len;
-      for (int i = 0; i < STAMP_BYTES; i++) bytes_append(&text, "~", 1);
-      from += strlen("{stamp}");
-    } else if (from == pad) {
-      for (size_t i = 0; i < fill; i++) bytes_append(&text, ".", 1);
-      from += strlen("{pad}");
-    } else {
-      bytes_append(&text, from++, 1);
-    }
-  }
-}
-
 /* Puts a POST's head before the publication. */
 static void build_post(void) {
   char *head;
   int len = asprintf(&head,
                      "POST %s HTTP/1.1\r\nHost: %s:%d\r\n%sContent-Type: text/plain\r\n"
                      "Content-Length: %zu\r\n\r\n",
-                     options.publish_path, options.host, options.port, options.header, text.len);
+                     options.publish_path, options.host, options.port, options.header,
+                     text.text.len);
   if (len < 0) base_fail("out of memory");
   bytes whole = {0};
   bytes_append(&whole, head, (size_t)len);
-  bytes_append(&whole, text.data, text.len);
-  text = whole;
-  stamp_at += (size_t)len;
+  bytes_append(&whole, text.text.data, text.text.len);
+  text.text = whole;
+  text.stamp_at += (size_t)len;
 }
 
 static void prepare_conns(void) {
@@ -83,14 +61,14 @@ static void prepare_conns(void) {
 }
 
 static void prepare_ws(void) {
-  build_publication();
+  text = publication_build(options.publication, options.size);
   prepare_conns();
 }
 
 static void prepare_sse(void) {
   if (options.is_room) base_fail("--room is for WebSockets");
   is_sse = true;
-  build_publication();
+  text = publication_build(options.publication, options.size);
   build_post();
   prepare_conns();
 }
@@ -181,12 +159,12 @@ static void on_sse_bytes(struct conn *conn, const char *data, size_t len, uint64
 /* Publishing --------------------------------------------------------------------------------- */
 
 static void publish(struct conn *conn, uint64_t due_ns) {
-  stamp_encode(text.data + stamp_at, (stamp){conn->publisher, conn->sequence++, due_ns});
+  publication_stamp(&text, (stamp){conn->publisher, conn->sequence++, due_ns});
   if (is_sse) {
     conn->is_posting = true;
-    conn_send(conn, text.data, text.len);
+    conn_send(conn, text.text.data, text.text.len);
   } else {
-    ws_send(conn, options.is_binary ? WS_BINARY : WS_TEXT, text.data, text.len);
+    ws_send(conn, options.is_binary ? WS_BINARY : WS_TEXT, text.text.data, text.text.len);
   }
   if (tally.is_counting) tally.published++;
 }

@@ -22,12 +22,14 @@ struct options options = {
     .settle_seconds = 0.5,
     .publishers = 1,
     .publication = "{stamp}{pad}",
+    .every = 1,
+    .broadcast = "{stamp}{pad}",
     .processes = 1,
 };
 
 static const char help[] =
     "loadgen MODE [options]\n"
-    "modes: ws-echo ws-fanout sse-fanout http idle churn\n"
+    "modes: ws-echo ws-fanout ws-steady sse-fanout http idle churn\n"
     "  --host A --port N --path P   where (127.0.0.1 9001 /)\n"
     "  --pid N[,N...]               server processes, for their CPU and memory\n"
     "  --conns N                    connections or subscribers (64)\n"
@@ -44,15 +46,20 @@ static const char help[] =
     "  --rounds N --warmup-rounds N so many rounds in place of seconds: all send, and send again\n"
     "                               when all have been answered; the servers of --pid are stopped\n"
     "                               while a round is sent, so that they find all of it at once\n"
-    "  --gate                       with --rounds: says \"ready\" before and \"done\" after the\n"
-    "                               measured rounds, and waits for a line of standard input\n"
+    "  --gate                       says \"ready\" before and \"done\" after what is measured, and\n"
+    "                               waits for a line of standard input\n"
     "  --publishers K --publish-path P\n"
     "                               separate publishers, where they connect or POST (1, as "
     "--path)\n"
     "  --room                       every subscriber publishes too, in place of --publishers\n"
-    "  --rate R                     each publisher sends R a second, answered or not\n"
-    "  --join TEXT                  sent by each WebSocket once open\n"
+    "  --rate R                     each publisher sends R a second, answered or not; ws-steady:\n"
+    "                               all together\n"
+    "  --join TEXT                  sent by each WebSocket once open; ws-steady: with {id}\n"
     "  --publication TEXT           with {stamp}, and {pad} that fills it to --size\n"
+    "  --broadcast TEXT --audience N --every S\n"
+    "                               ws-steady: with {stamp}, to the first N connections, each S (1)\n"
+    "                               seconds\n"
+    "  --dead N --dead-join TEXT    ws-steady: connections that never read, what these send\n"
     "  --sse                        idle: event streams, not WebSockets\n"
     "  --processes N                idle: share the connections among N processes\n"
     "  --warm-conns N               idle: opened first, and not counted\n"
@@ -96,6 +103,11 @@ static const option_info infos[] = {
     {"rate", REAL, &options.rate},
     {"join", TEXT, &options.join},
     {"publication", TEXT, &options.publication},
+    {"audience", NUMBER, &options.audience},
+    {"every", REAL, &options.every},
+    {"broadcast", TEXT, &options.broadcast},
+    {"dead", NUMBER, &options.dead},
+    {"dead-join", TEXT, &options.dead_join},
     {"sse", SWITCH, &options.is_sse},
     {"processes", NUMBER, &options.processes},
     {"warm-conns", NUMBER, &options.warm_conns},
@@ -155,7 +167,7 @@ static void check(void) {
   if (o->conns < 1 || o->inflight < 1 || o->opening < 1 || o->processes < 1) refuse();
   if (o->publishers < 1 || o->publishers > 0xffff) refuse();
   if (o->port < 1 || o->port > 0xffff) refuse();
-  if (o->is_gated && o->rounds == 0) refuse();
+  if (o->every <= 0 || o->audience > o->conns || o->dead > o->conns) refuse();
 }
 
 void options_parse(int count, char **arguments) {

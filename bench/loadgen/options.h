@@ -37,6 +37,13 @@ struct options {
   const char *join;        /* sent by each WebSocket once open, or NULL */
   const char *publication; /* with {stamp} and perhaps {pad} */
 
+  /* ws-steady; its join messages may have {id} */
+  int audience;          /* connections that get what is broadcast */
+  double every;          /* seconds between broadcasts */
+  const char *broadcast; /* with {stamp} */
+  int dead;              /* connections that never read */
+  const char *dead_join; /* what these send in place of `join` */
+
   bool is_sse;    /* idle: event streams */
   int processes;  /* idle: that share the connections */
   int warm_conns; /* idle: opened first and not counted */

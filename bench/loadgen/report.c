@@ -48,6 +48,8 @@ static void print_json(const run_result *result, const figures *f) {
   printf(",\"mib\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f",
          f->mib_rate, tally_latency_us(50), tally_latency_us(99), tally_latency_us(99.9),
          tally_longest_us());
+  printf(",\"broadcasts\":%" PRIu64 ",\"broadcast_max_us\":%.1f", tally.broadcasts,
+         (double)tally.broadcast_longest_ns / 1e3);
   printf(",\"server_cpu_s\":%.6f,\"per_cpu_s\":%.1f,\"server_user\":%.1f,\"server_system\":%.1f",
          f->server_cpu_s, f->per_cpu_s, f->server_user_percent, f->server_system_percent);
   printf(",\"own_cpu\":%.1f,\"rss\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"missing\":%" PRIu64,
@@ -64,6 +66,10 @@ static void print_text(const run_result *result, const figures *f) {
   if (tally.published > 0) printf(", %.1f published/s", f->published_rate);
   printf("\n  latency us: p50 %.1f  p99 %.1f  p99.9 %.1f  max %.1f\n", tally_latency_us(50),
          tally_latency_us(99), tally_latency_us(99.9), tally_longest_us());
+  if (tally.broadcasts > 0) {
+    printf("  %" PRIu64 " deliveries of broadcasts, the last after %.1f us at most\n",
+           tally.broadcasts, (double)tally.broadcast_longest_ns / 1e3);
+  }
   printf("  cpu: loadgen %.0f %%", f->own_percent);
   if (options.pid_count > 0) {
     printf(", server %.0f %% user + %.0f %% system, rss %.1f MiB\n  %.0f %s/s of server CPU",

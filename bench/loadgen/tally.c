@@ -28,6 +28,12 @@ void tally_message(uint64_t latency_ns) {
   if (latency_ns > longest_ns) longest_ns = latency_ns;
 }
 
+void tally_broadcast(uint64_t latency_ns) {
+  if (!tally.is_counting) return;
+  tally.broadcasts++;
+  if (latency_ns > tally.broadcast_longest_ns) tally.broadcast_longest_ns = latency_ns;
+}
+
 double tally_latency_us(double percent) {
   uint64_t wanted = (uint64_t)((double)tally.messages * percent / 100);
   uint64_t seen = 0;

@@ -18,12 +18,17 @@ struct tally {
   uint64_t disconnects; /* of connections that were open */
   uint64_t failed;      /* connections that did not open */
   uint64_t other;       /* messages without a stamp: a greeting, an acknowledgement */
+  uint64_t broadcasts;  /* deliveries of what everybody gets, which are no `messages` */
+  uint64_t broadcast_longest_ns;
 };
 
 extern struct tally tally;
 
 /* One message, so many nanoseconds under way; ignored outside the measured part. */
 void tally_message(uint64_t latency_ns);
+
+/* The same of a broadcast's delivery. */
+void tally_broadcast(uint64_t latency_ns);
 
 /* The latency in microseconds below which `percent` of the messages were; within 0.8 %. */
 double tally_latency_us(double percent);

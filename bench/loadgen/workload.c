@@ -5,8 +5,8 @@
 const struct workload *workload;
 
 static const struct workload *const all[] = {
-    &echo_workload,       &http_workload,  &ws_fanout_workload,
-    &sse_fanout_workload, &churn_workload, &idle_workload,
+    &echo_workload,   &http_workload,  &ws_fanout_workload, &sse_fanout_workload,
+    &steady_workload, &churn_workload, &idle_workload,
 };
 
 const struct workload *workload_find(const char *name) {

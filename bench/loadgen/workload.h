@@ -50,6 +50,7 @@ extern const struct workload echo_workload;
 extern const struct workload http_workload;
 extern const struct workload ws_fanout_workload;
 extern const struct workload sse_fanout_workload;
+extern const struct workload steady_workload;
 extern const struct workload churn_workload;
 extern const struct workload idle_workload;
 
