@@ -39,12 +39,12 @@ local function pinned(core, command)
   return words({ "taskset", "-c", core }, command)
 end
 
-local function can_be_alone()
+local function alone_if_allowed(command)
   local child = posix.spawn(words(alone, { "true" }))
   local code = posix.wait_exit(child.pid, posix.now() + 5)
   posix.close(child.stdin)
   posix.close(child.stdout)
-  return code == 0
+  return code == 0 and words(alone, command) or command
 end
 
 local function forget(process)
@@ -124,8 +124,8 @@ end
 function M.start_server(command, opts)
   os.remove(opts.log)
   local began = posix.now()
-  if opts.is_alone and can_be_alone() then
-    command = words(alone, command)
+  if opts.is_alone then
+    command = alone_if_allowed(command)
   end
   local process = start(opts.unpinned and command or pinned(server_core, command), opts)
   process.port = wait_for_port(process, opts.port)
@@ -154,9 +154,10 @@ function M.stop_all()
   end
 end
 
---- Starts a program on the load's core, to be talked to. Standard error goes to `log`.
-function M.start_load(command, log)
-  return start(pinned(load_core, command), { log = log })
+--- Starts a program on the load's core, to be talked to. Standard error goes to `log`; `is_alone` as
+--- of start_server.
+function M.start_load(command, log, is_alone)
+  return start(pinned(load_core, is_alone and alone_if_allowed(command) or command), { log = log })
 end
 
 --- Waits for a line of it; raises when none comes in time.

@@ -1,8 +1,8 @@
 --- The section on steadiness: how long the gateway's loop stalls with many sessions, what dead
 --- readers cost the others, and what a burst leaves in memory.
 ---
---- The gateway is on its processor alone where the system allows that (process.start_server's
---- `is_alone`): a stall that the scheduler makes is none of its own.
+--- Both have a processor alone where the system allows that (process.start_server's `is_alone`): a
+--- stall that the scheduler makes is none of the gateway's own.
 
 local json = require("spec.support.json")
 local measure = require("bench.measure")
@@ -52,7 +52,7 @@ local function run(build, kind, mode, options, on_ready, on_done)
   local command = measure.command(build, mode, server, running, kind, options)
   command[#command + 1] = "--gate"
   local log = build .. "/bench/loadgen.log"
-  local load = process.start_load(command, log)
+  local load = process.start_load(command, log, true)
   local ok, message = pcall(function()
     for _, gate in ipairs({ { "ready\n", on_ready }, { "done\n", on_done } }) do
       process.expect(load, gate[1], PHASE_SECONDS)
