@@ -251,11 +251,6 @@ bool conn_has_room(const struct conn *conn) {
          (waiting->count < limits->suspended_events && waiting->bytes < limits->suspended_bytes);
 }
 
-bool conn_push_message(struct conn *conn, slice data, bool is_binary) {
-  conn_events_push(conn, EVENT_MESSAGE, data, is_binary, SLICE(""));
-  return conn_can_take_message(conn);
-}
-
 void conn_resume(struct conn *conn) {
   conn_retain(conn);
   conn->is_busy = false;
@@ -298,16 +293,25 @@ void conn_mark_dirty(struct conn *conn) {
   worker_mark_dirty(conn->worker, &conn->outbox);
 }
 
-void conn_push_bytes(struct conn *conn, slice head, slice body) {
-  if (conn->stream == NULL) return;
-  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, head.len + body.len);
-  char *place = block->data + block->used;
-  if (head.len > 0) memcpy(place, head.data, head.len);
-  if (body.len > 0) memcpy(place + head.len, body.data, body.len);
-  block_commit(block, head.len + body.len, MARK_PRIVATE, NULL);
-  outbox_push_block(&conn->outbox, block, place, head.len + body.len);
-  conn->worker->pushed_bytes += head.len + body.len;
-  conn_mark_dirty(conn);
+char *conn_reserve(struct conn *conn, size_t len) {
+  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, len);
+  return block->data + block->used;
+}
+
+void conn_commit(struct conn *conn, const char *place, size_t len) {
+  struct worker *worker = conn->worker;
+  struct block *block = worker->blocks.lanes[BLOCK_PRIVATE];
+  block_commit(block, len, MARK_PRIVATE, NULL);
+  outbox_push_block(&conn->outbox, block, place, len);
+  worker->pushed_bytes += len;
+  worker_mark_dirty(worker, &conn->outbox);
+}
+
+void conn_push_bytes(struct conn *conn, slice bytes) {
+  if (conn->stream == NULL || bytes.len == 0) return;
+  char *place = conn_reserve(conn, bytes.len);
+  memcpy(place, bytes.data, bytes.len);
+  conn_commit(conn, place, bytes.len);
 }
 
 /* What is held back is not handed over. */

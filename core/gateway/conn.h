@@ -191,16 +191,19 @@ struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *wo
 void conn_open(struct conn *conn);
 /* In its place, for a connection that may not enter: closes it; nothing is told. */
 void conn_refuse(struct conn *conn, int code, slice reason);
-/* Queues bytes that end a message, to this connection alone; no limit is looked at. */
-void conn_push_bytes(struct conn *conn, slice head, slice body);
+/* Room for `len` bytes that end a message to this connection alone; to be filled and committed
+ * before anything else is queued. Its stream is open; no limit is looked at. */
+char *conn_reserve(struct conn *conn, size_t len);
+void conn_commit(struct conn *conn, const char *place, size_t len);
+/* The same for bytes that stand somewhere else; none are queued once the stream is closed. */
+void conn_push_bytes(struct conn *conn, slice bytes);
 /* Whether `len` more bytes fit below max_outbox (what can be written now is written to find out).
  * If not, the connection has begun to close with 1013. */
 bool conn_make_room(struct conn *conn, size_t len, const block_mark *next);
-/* Tells on_message, now or behind the handler that is suspended. False: its place is full, stop
- * reading until ops->on_ready. The data is copied when it has to wait. */
-bool conn_push_message(struct conn *conn, slice data, bool is_binary);
 /* Whether one more message may wait. */
 bool conn_has_room(const struct conn *conn);
+/* Whether another message of the client has a place, now or behind the handler that is suspended:
+ * if not, stop reading until ops->on_ready. */
 static inline bool conn_can_take_message(const struct conn *conn) {
   return !conn->is_busy || conn_has_room(conn);
 }

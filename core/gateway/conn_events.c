@@ -30,8 +30,8 @@ static bool has_listener(const struct conn *conn, conn_event_kind kind) {
 
 static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
   if (conn->is_relaying && relay_message(conn, data, is_binary)) return HOOK_DONE;
-  return has_handler(conn, EVENT_MESSAGE) ? conn->worker->hooks->on_message(conn, data, is_binary)
-                                          : HOOK_DONE;
+  if ((conn->route->handlers & HANDLER_MESSAGE) == 0) return HOOK_DONE;
+  return conn->worker->hooks->on_message(conn, data, is_binary);
 }
 
 static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
@@ -90,6 +90,15 @@ void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool 
     conn->is_busy = false;
   }
   after(conn, kind);
+}
+
+void conn_events_push_message(struct conn *conn, slice data, bool is_binary) {
+  if (conn->is_busy || conn->waiting != NULL) {
+    conn_events_queue(conn, EVENT_MESSAGE, data, is_binary, SLICE(""));
+    return;
+  }
+  conn->is_busy = true;
+  if (tell_message(conn, data, is_binary) == HOOK_DONE) conn->is_busy = false;
 }
 
 static struct conn_event *take(struct conn *conn) {

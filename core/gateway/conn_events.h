@@ -26,6 +26,8 @@ typedef enum { EVENT_OPEN, EVENT_MESSAGE, EVENT_SIGNAL, EVENT_DRAIN, EVENT_TICK 
 /* Tells the event now, or queues it behind the handler that is under way. `topic` is a signal's. */
 void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                       slice topic);
+/* The same for a message of the client; the data is copied when it has to wait. */
+void conn_events_push_message(struct conn *conn, slice data, bool is_binary);
 /* Queues it in any case, for the next conn_events_pump: where no script may run. */
 void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                        slice topic);

@@ -94,7 +94,7 @@ static void close_conn(struct conn *conn, int code, slice reason) {
   (void)code;
   (void)reason;
   if (!conn->is_unframed) {
-    conn_push_bytes(conn, HTTP1_LAST_CHUNK, SLICE(""));
+    conn_push_bytes(conn, HTTP1_LAST_CHUNK);
   } else {
     conn_mark_dirty(conn);
   }
@@ -180,7 +180,7 @@ struct conn *sse_conn_open(struct worker *worker, const conn_origin *origin, boo
   const struct route *route = conn->route;
   conn->is_unframed = is_unframed;
   stream_set_owner(conn->stream, &stream_events, conn);
-  conn_push_bytes(conn, origin->head, SLICE(""));
+  conn_push_bytes(conn, origin->head);
   if (route->options.retry_ms > 0) {
     sse_event retry = {.retry_ms = (uint32_t)route->options.retry_ms};
     push_event(conn, &retry);

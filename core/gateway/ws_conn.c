@@ -7,6 +7,7 @@
 #include "codec/ws_frame.h"
 #include "codec/ws_message.h"
 #include "gateway/conn.h"
+#include "gateway/conn_events.h"
 #include "gateway/rate.h"
 #include "gateway/worker.h"
 
@@ -36,10 +37,16 @@ static struct ws_conn *ws_of(struct conn *conn) {
   return CONTAINER_OF(conn, struct ws_conn, conn);
 }
 
+static void push_frame(struct conn *conn, ws_opcode opcode, slice payload) {
+  size_t header = ws_frame_header_size(payload.len);
+  char *place = conn_reserve(conn, header + payload.len);
+  ws_frame_encode(place, opcode, true, payload.len);
+  if (payload.len > 0) memcpy(place + header, payload.data, payload.len);
+  conn_commit(conn, place, header + payload.len);
+}
+
 static void push_control(struct conn *conn, ws_opcode opcode, slice payload) {
-  char head[WS_FRAME_HEADER_MAX];
-  size_t len = ws_frame_encode(head, opcode, true, payload.len);
-  conn_push_bytes(conn, slice_of(head, len), payload);
+  if (conn->stream != NULL) push_frame(conn, opcode, payload);
 }
 
 static void push_close(struct ws_conn *ws, int code, slice reason) {
@@ -48,7 +55,7 @@ static void push_close(struct ws_conn *ws, int code, slice reason) {
   ws->conn.outbox.is_awaited = true; /* from here on */
   char frame[WS_FRAME_CLOSE_MAX];
   size_t len = ws_frame_encode_close(frame, (uint16_t)code, reason);
-  conn_push_bytes(&ws->conn, slice_of(frame, len), SLICE(""));
+  conn_push_bytes(&ws->conn, slice_of(frame, len));
 }
 
 static void on_ready(struct conn *conn);
@@ -185,7 +192,7 @@ static void on_data(struct ws_conn *ws, slice data, bool is_binary) {
       conn_begin_close(conn, WS_CLOSE_POLICY, SLICE("too many messages"));
       return;
   }
-  conn_push_message(conn, data, is_binary);
+  conn_events_push_message(conn, data, is_binary);
 }
 
 static void on_event(struct ws_conn *ws, const ws_event *event) {
@@ -350,10 +357,10 @@ static conn_result send_message(struct conn *conn, slice data, bool is_binary, s
                                 uint64_t retry_ms) {
   (void)event; /* names and retry times are an event stream's */
   (void)retry_ms;
-  char head[WS_FRAME_HEADER_MAX];
-  size_t len = ws_frame_encode(head, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, true, data.len);
-  if (!conn_make_room(conn, len + data.len, NULL)) return CONN_TOO_LARGE;
-  conn_push_bytes(conn, slice_of(head, len), data);
+  size_t len = ws_frame_header_size(data.len) + data.len;
+  if (!conn_make_room(conn, len, NULL)) return CONN_TOO_LARGE;
+  if (conn->stream == NULL) return CONN_OK;
+  push_frame(conn, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
   return CONN_OK;
 }
 
@@ -393,7 +400,7 @@ struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int 
   }
   conn->outbox.is_awaited = false;
   stream_set_owner(conn->stream, &stream_events, ws);
-  conn_push_bytes(conn, origin->head, SLICE(""));
+  conn_push_bytes(conn, origin->head);
   stream_set_reading(conn->stream, true);
   if (refuse_code != 0) {
     conn_refuse(conn, refuse_code, refuse_reason);

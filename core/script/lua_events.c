@@ -24,8 +24,10 @@ static void on_conn_end(struct task *task, bool is_ok) {
   conn_resume(conn);
 }
 
-/* A task with handler and connection pushed; NULL at the limit of tasks: the connection closes. */
-static struct task *conn_task(struct conn *conn, const char *event, int which) {
+/* A task with handler and connection pushed; NULL at the limit of tasks: the connection closes.
+ * Inline: `which` is known where it is called. */
+static inline __attribute__((always_inline)) struct task *conn_task(struct conn *conn,
+                                                                    const char *event, int which) {
   struct script *script = conn->worker->script;
   bool is_owed = which == APP_CLOSE;
   struct task *task =
