@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/cpu.h"
+
 /* An automaton whose state is a shift count: each byte selects a row of nine fields of six bits,
  * and the field at the present state is the next state. So a step is one load, which does not wait
  * for the step before, and one shift. */
@@ -48,6 +50,7 @@ static const uint64_t rows[256] = {
 };
 
 enum { STEP_BYTES = 16, STRIDE_BYTES = 64 };
+enum { WIDE_STEP_BYTES = 32, WIDE_STRIDE_BYTES = 128, WIDE_FROM_BYTES = 1024 };
 
 typedef uint64_t pair __attribute__((vector_size(STEP_BYTES)));
 
@@ -61,8 +64,26 @@ static inline bool has_high_bit(pair bytes) {
   return ((bytes[0] | bytes[1]) & 0x8080808080808080u) != 0;
 }
 
+#ifdef CPU_WIDE
+
+typedef char wide __attribute__((vector_size(WIDE_STEP_BYTES), aligned(1), may_alias));
+
+CPU_WIDE static const char *skip_ascii_wide(const char *at, const char *end) {
+  for (; end - at >= WIDE_STRIDE_BYTES; at += WIDE_STRIDE_BYTES) {
+    const wide *bytes = (const wide *)at;
+    wide all = (bytes[0] | bytes[1]) | (bytes[2] | bytes[3]);
+    if (__builtin_ia32_pmovmskb256(all) != 0) break;
+  }
+  return at;
+}
+
+#endif
+
 /* The first place from `at` where ASCII is no longer certain; a multiple of STEP_BYTES away. */
 static inline const char *skip_ascii(const char *at, const char *end) {
+#ifdef CPU_WIDE
+  if (end - at >= WIDE_FROM_BYTES && cpu_has_wide()) at = skip_ascii_wide(at, end);
+#endif
   while (end - at >= STRIDE_BYTES) {
     pair low = load(at) | load(at + STEP_BYTES);
     pair high = load(at + 2 * STEP_BYTES) | load(at + 3 * STEP_BYTES);

@@ -237,6 +237,18 @@ describe("utf8", function()
     end
   end)
 
+  it("finds one bad byte at any place of what is long enough for the widest step", function()
+    for _, len in ipairs({ 1024, 1151, 1300 }) do
+      assert.is_true(is_valid(("a"):rep(len)))
+      for at = 1, len do
+        local text = ("a"):rep(at - 1) .. "\255" .. ("a"):rep(len - at)
+        if check(text) ~= INVALID then
+          error(("byte %d of %d went unseen"):format(at, len))
+        end
+      end
+    end
+  end)
+
   it("finds a character's missing tail at any place", function()
     for at = 0, 150 do
       local before = ("a"):rep(at)

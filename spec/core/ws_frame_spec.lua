@@ -255,6 +255,23 @@ describe("ws_frame_unmask", function()
     end
   end)
 
+  it("is right where it is long enough for the widest step", function()
+    local text = pattern(1400)
+    for phase = 0, 3 do
+      local expected = reference(text, phase)
+      for _, len in ipairs({ 1023, 1024, 1025, 1151, 1152, 1279, 1280, 1399 }) do
+        for alignment = 0, 32 do
+          local memory = support.exact(("#"):rep(alignment) .. text:sub(1, len))
+          lib.ws_frame_unmask(memory + alignment, len, mask, phase)
+          local result = ffi.string(memory, alignment + len)
+          if result ~= ("#"):rep(alignment) .. expected:sub(1, len) then
+            error(("wrong at alignment %d, phase %d, length %d"):format(alignment, phase, len))
+          end
+        end
+      end
+    end
+  end)
+
   it("gives the same in two pieces, whatever the cut, and in single bytes", function()
     local text = pattern(150)
     local expected = reference(text, 0)
