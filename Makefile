@@ -124,7 +124,7 @@ $(BUILD)/config.mk: .ci/configure
 # One set of objects serves the binary and the library for the specs, hence -fPIC for all; without
 # semantic interposition that costs the binary nothing.
 own_flags := -std=gnu11 -Icore -DPERIGEE_VERSION=\"$(VERSION)\" -pthread \
-  -fPIC -fno-semantic-interposition
+  -fPIC -fno-semantic-interposition -fno-plt
 warnings := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
 own_ldflags := -pthread -Wl,--as-needed
 

@@ -31,6 +31,8 @@ void http1_head_deinit(struct http1_head *head) {
 void http1_head_clear(struct http1_head *head) {
   struct http1_head fresh = {
       .bytes = head->bytes, .fields = head->fields, .field_capacity = head->field_capacity};
+  fresh.known_host_len = head->known_host_len;
+  memcpy(fresh.known_host, head->known_host, sizeof fresh.known_host);
   *head = fresh;
   buf_clear(&head->bytes);
 }
@@ -247,9 +249,22 @@ static void keep_field(struct http1_head *head, slice name, slice value, uint32_
       (http1_field){.name = span_of(head, name), .value = span_of(head, value)};
 }
 
+static bool is_valid_host(struct http1_head *head, slice value) {
+  if (head->known_host_len > 0 &&
+      slice_is_equal(value, slice_of(head->known_host, head->known_host_len))) {
+    return true;
+  }
+  if (!http1_guard_is_host(value)) return false;
+  if (value.len > 0 && value.len <= sizeof head->known_host) {
+    memcpy(head->known_host, value.data, value.len);
+    head->known_host_len = (uint8_t)value.len;
+  }
+  return true;
+}
+
 static http1_fault note_host(struct http1_head *head, slice value) {
   if (head->host_count++ > 0) return refuse(400, "more than one Host");
-  if (!http1_guard_is_host(value)) return refuse(400, "invalid Host");
+  if (!is_valid_host(head, value)) return refuse(400, "invalid Host");
   if (!head->target_has_host) head->host = span_of(head, value);
   return no_fault;
 }

@@ -40,6 +40,8 @@ typedef struct {
   http1_span value;
 } http1_field;
 
+enum { HTTP1_KNOWN_HOST_BYTES = 63 };
+
 /* The plain fields may be read; spans by the functions below. fields[0..field_count) are in the
  * order received. The body's framing (content_length, is_chunked) is settled by
  * http1_head_finish; before it the counts below it are still growing. */
@@ -74,6 +76,10 @@ struct http1_head {
   bool connection_upgrade;
   bool has_upgrade;
   bool has_expectation;
+
+  /* The last Host that was found valid, of this request or an earlier one: most are that again. */
+  uint8_t known_host_len;
+  char known_host[HTTP1_KNOWN_HOST_BYTES];
 };
 
 void http1_head_init(struct http1_head *head, size_t max_bytes);

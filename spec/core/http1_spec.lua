@@ -23,6 +23,7 @@ support.cdef([[
     uint8_t http_minor;
     bool keep_alive, is_chunked, expects_continue, is_upgrade;
     uint8_t bookkeeping[13];
+    uint8_t known_host_len; char known_host[63];
   };
   void http1_head_deinit(struct http1_head *head);
   slice http1_method_name(int method);
