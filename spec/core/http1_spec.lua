@@ -416,6 +416,24 @@ describe("a request head", function()
 end)
 
 describe("a decoder that begins anew", function()
+  it("judges each Host, whatever it has found valid before", function()
+    local decoder = decoder_new()
+    local function answer_to(host)
+      lib.http1_decoder_reset(decoder)
+      local trace = {}
+      feed(decoder, "GET / HTTP/1.1\r\nHost: " .. host .. "\r\n\r\n", trace)
+      return trace[1]
+    end
+    for _, host in ipairs({ "a.example", "a.example", "a.example:80", ("long"):rep(20), "b" }) do
+      assert.equal("head GET /", answer_to(host))
+      assert.equal(host, slice_text(lib.http1_head_host(decoder.head)))
+    end
+    for _, host in ipairs({ "b b", "b:port", "b/", "b@" }) do
+      assert.is_truthy(answer_to(host):find("400", 1, true), host)
+      assert.equal("head GET /", answer_to("b"))
+    end
+  end)
+
   it("knows nothing of what came before, wherever that broke off", function()
     local head = "POST /first HTTP/1.1\r\nHost: a\r\n"
     local in_chunks = head .. "Transfer-Encoding: chunked\r\n\r\n"
