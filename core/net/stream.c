@@ -5,13 +5,13 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "net/poller.h"
 #include "net/socket_call.h"
 
-enum { EVENTS_A_WAIT = 256 };
+enum { EVENTS_A_POLL = 256 };
 
 /* What a full socket has left of a write, until it is taken. */
 struct rest {
@@ -29,7 +29,7 @@ struct plain {
     struct stream *next; /* once it is closed: in loop->closed */
   } link;
   int fd;
-  uint8_t watched;  /* what epoll tells: EPOLLIN, EPOLLOUT, 0 when the socket is not in it */
+  uint8_t watched;  /* what the poller is asked for: POLLER_READ, POLLER_WRITE */
   bool can_write;   /* nothing is under way and it is not closed */
   bool is_reading;  /* its owner wants to be told what arrives */
   bool has_ended;   /* the peer sends no more */
@@ -48,18 +48,15 @@ static bool has_rest(const struct plain *plain) {
 }
 
 static unsigned wanted_of(const struct plain *plain) {
-  return (plain->is_reading && !plain->has_ended ? (unsigned)EPOLLIN : 0u) |
-         (has_rest(plain) ? (unsigned)EPOLLOUT : 0u);
+  return (plain->is_reading && !plain->has_ended ? (unsigned)POLLER_READ : 0u) |
+         (has_rest(plain) ? (unsigned)POLLER_WRITE : 0u);
 }
 
 /* Watches what is wanted and no more. The end of a connection and its errors are told in any case,
- * so a stream that wants nothing leaves the epoll altogether. */
+ * so a stream that wants nothing is not watched at all. */
 static void watch(struct plain *plain) {
   unsigned wanted = wanted_of(plain);
-  if (wanted == plain->watched) return;
-  int change = plain->watched == 0 ? EPOLL_CTL_ADD : wanted == 0 ? EPOLL_CTL_DEL : EPOLL_CTL_MOD;
-  struct epoll_event event = {.events = wanted, .data.ptr = plain};
-  REQUIRE(epoll_ctl(plain->loop->epoll, change, plain->fd, &event) == 0);
+  REQUIRE(poller_watch(plain->loop->poller, plain->fd, plain->watched, wanted, plain));
   plain->watched = (uint8_t)wanted;
 }
 
@@ -108,14 +105,15 @@ static void write_rest(struct plain *plain) {
 }
 
 /* A stream that was closed meanwhile is still there: it goes in stream_loop_sweep. */
-static void on_event(struct plain *plain, unsigned events) {
-  bool is_over = (events & (EPOLLHUP | EPOLLERR)) != 0;
-  if (has_rest(plain) && (is_over || (events & EPOLLOUT) != 0)) write_rest(plain);
+static void on_event(const poller_event *event) {
+  struct plain *plain = poller_owner(event);
+  bool is_over = poller_is_over(event);
+  if (has_rest(plain) && (is_over || poller_can_write(event))) write_rest(plain);
   if (plain->is_closed) return;
   if (!plain->is_reading || plain->has_ended) {
     /* Reading was paused: only now does that cost a system call. */
     watch(plain);
-  } else if (is_over || (events & EPOLLIN) != 0) {
+  } else if (is_over || poller_can_read(event)) {
     read_some(plain);
   }
 }
@@ -125,10 +123,10 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
   (void)events;
   struct stream_loop *loop = poll->data;
   stream_loop_event(loop);
-  struct epoll_event ready[EVENTS_A_WAIT];
+  poller_event ready[EVENTS_A_POLL];
   /* What is left when all are used is there again after the next poll. */
-  int count = epoll_wait(loop->epoll, ready, EVENTS_A_WAIT, 0);
-  for (int i = 0; i < count; i++) on_event(ready[i].data.ptr, ready[i].events);
+  int count = poller_take(loop->poller, ready, EVENTS_A_POLL);
+  for (int i = 0; i < count; i++) on_event(&ready[i]);
 }
 
 /* --- what a stream does --- */
@@ -183,7 +181,7 @@ static void plain_close(struct stream *stream, bool is_reset) {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     setsockopt(plain->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   }
-  close(plain->fd); /* and it leaves the epoll */
+  close(plain->fd); /* and it is watched no more */
   plain->is_closed = true;
   plain->can_write = false;
   plain->link.next = plain->loop->closed;
@@ -244,9 +242,9 @@ struct stream *stream_accept(struct stream_loop *loop, int listener,
 
 void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_bytes) {
   *loop = (struct stream_loop){.read_buffer = mem_alloc(read_bytes), .read_bytes = read_bytes};
-  loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-  REQUIRE(loop->epoll >= 0);
-  REQUIRE(uv_poll_init(uv_loop, &loop->poll, loop->epoll) == 0);
+  loop->poller = poller_open();
+  REQUIRE(loop->poller >= 0);
+  REQUIRE(uv_poll_init(uv_loop, &loop->poll, loop->poller) == 0);
   loop->poll.data = loop;
   REQUIRE(uv_poll_start(&loop->poll, UV_READABLE, on_ready) == 0);
 }
@@ -254,7 +252,7 @@ void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_
 void stream_loop_close(struct stream_loop *loop) {
   REQUIRE(loop->closed == NULL);
   uv_close((uv_handle_t *)&loop->poll, NULL);
-  close(loop->epoll);
+  close(loop->poller);
   mem_free(loop->read_buffer);
 }
 

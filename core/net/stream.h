@@ -5,7 +5,7 @@
  * than one rest. It has no limits and no clock: those are its owner's.
  *
  * Streams are not libuv's: a uv_tcp_t alone takes 248 bytes, five times what one is here, and each
- * read and each close costs more. They are watched by an epoll descriptor of their own, which
+ * read and each close costs more. They are watched by a poller of their own (poller.h), which
  * libuv's loop watches as it does anything else. */
 #ifndef PERIGEE_NET_STREAM_H
 #define PERIGEE_NET_STREAM_H
@@ -48,8 +48,8 @@ struct stream {
 
 /* What the streams of one loop share. */
 struct stream_loop {
-  uv_poll_t poll; /* of `epoll` */
-  int epoll;
+  uv_poll_t poll; /* of `poller` */
+  int poller;
   char *read_buffer;
   size_t read_bytes;
   struct stream *closed; /* on_closed is not told yet */
