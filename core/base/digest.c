@@ -12,11 +12,18 @@
  * costs more than a WebSocket's digest itself. They live as long as the process. */
 static EVP_MD *sha1;
 static EVP_MD *sha256;
+/* A thread's context for SHA-1: a handshake with one of its own would pay for three allocations. */
+static pthread_key_t sha1_context;
+
+static void free_context(void *context) {
+  EVP_MD_CTX_free(context);
+}
 
 static void fetch(void) {
   sha1 = EVP_MD_fetch(NULL, "SHA1", NULL);
   sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
   REQUIRE(sha1 != NULL && sha256 != NULL);
+  REQUIRE(pthread_key_create(&sha1_context, free_context) == 0);
 }
 
 static void fetch_once(void) {
@@ -24,9 +31,20 @@ static void fetch_once(void) {
   pthread_once(&once, fetch);
 }
 
-void digest_sha1(slice data, uint8_t out[DIGEST_SHA1_BYTES]) {
+static EVP_MD_CTX *context_for_sha1(void) {
   fetch_once();
-  REQUIRE(EVP_Digest(data.data, data.len, out, NULL, sha1, NULL) == 1);
+  EVP_MD_CTX *context = pthread_getspecific(sha1_context);
+  if (context != NULL) return context;
+  context = EVP_MD_CTX_new();
+  REQUIRE(context != NULL && pthread_setspecific(sha1_context, context) == 0);
+  return context;
+}
+
+void digest_sha1(slice data, uint8_t out[DIGEST_SHA1_BYTES]) {
+  EVP_MD_CTX *context = context_for_sha1();
+  REQUIRE(EVP_DigestInit_ex(context, sha1, NULL) == 1);
+  REQUIRE(EVP_DigestUpdate(context, data.data, data.len) == 1);
+  REQUIRE(EVP_DigestFinal_ex(context, out, NULL) == 1);
 }
 
 void digest_sha256(slice data, uint8_t out[DIGEST_SHA256_BYTES]) {
