@@ -8,7 +8,7 @@
 --- `callgrind_annotate build/bench/callgrind.echo` tells where they went.
 
 local measure = require("bench.measure")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 local process = require("bench.process")
 local servers = require("bench.servers")
 local text_table = require("bench.text_table")

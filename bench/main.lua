@@ -9,7 +9,7 @@
 ---
 --- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run).
 
-package.path = "./?.lua;" .. package.path
+package.path = "./?.lua;./lua/?.lua;./lua/?/init.lua;" .. package.path
 
 local process = require("bench.process")
 local report = require("bench.report")

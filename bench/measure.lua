@@ -1,6 +1,6 @@
 --- One run of the load generator against one server, and figures of the gateway alone.
 
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 local process = require("bench.process")
 
 local M = {}

@@ -5,7 +5,7 @@
 local lfs = require("lfs")
 
 local measure = require("bench.measure")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 local process = require("bench.process")
 local rows = require("bench.rows")
 local servers = require("bench.servers")

@@ -1,7 +1,7 @@
 --- Processes: starting servers where nothing else runs, running a program to its end.
 
 local buffer = require("string.buffer")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 local M = {}
 

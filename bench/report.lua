@@ -2,7 +2,7 @@
 --- them stays.
 
 local chart = require("bench.chart")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 local text_table = require("bench.text_table")
 
 local M = {}

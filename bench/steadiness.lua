@@ -4,9 +4,9 @@
 --- Both have a processor alone where the system allows that (process.start_server's `is_alone`): a
 --- stall that the scheduler makes is none of the gateway's own.
 
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 local measure = require("bench.measure")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 local process = require("bench.process")
 local servers = require("bench.servers")
 

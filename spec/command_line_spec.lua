@@ -1,7 +1,7 @@
 -- What an operator types and reads: options, exit codes, the one line that says what is wrong.
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local posix = require("spec.support.posix")
+local http = require("perigee.testing.http")
+local posix = require("perigee.testing.posix")
 
 local HELLO = [[
 local perigee = require("perigee")
@@ -18,7 +18,6 @@ describe("The command line", function()
   end)
   after_each(function()
     posix.remove_directory(directory)
-    gateway.clean_up()
   end)
 
   local function run(...)
@@ -128,39 +127,46 @@ describe("The command line", function()
   end)
 
   it("takes a limit as an option and from the environment, within its range", function()
-    local server = gateway.start({ script = HELLO, args = { "--limit-url-bytes", "128" } })
-    assert.equal(414, server:http("/" .. ("a"):rep(200)).status)
+    local server = gateway.start({ script = HELLO, arguments = { "--limit-url-bytes", "128" } })
+    assert.equal(414, server:get("/" .. ("a"):rep(200)).status)
     server:stop()
     server = gateway.start({ script = HELLO, env = { PERIGEE_LIMIT_URL_BYTES = "128" } })
-    assert.equal(414, server:http("/" .. ("a"):rep(200)).status)
+    assert.equal(414, server:get("/" .. ("a"):rep(200)).status)
     server:stop()
     complains(run("serve", "main.lua", "--limit-url-bytes", "1"), 2, "url")
   end)
 
   it("says where it listens, with the real port", function()
-    local server =
-      gateway.start({ script = HELLO, listen = { "127.0.0.1:0", "127.0.0.1:0" }, test = false })
+    local server = gateway.start({
+      script = HELLO,
+      listen = { "127.0.0.1:0", "127.0.0.1:0" },
+      test_mode = false,
+    })
     assert.equal(2, #server.listeners)
     for i = 1, 2 do
       assert.is_true(server.listeners[i].port > 0)
-      assert.equal("hello", server:http({ path = "/", listener = i }).body)
+      assert.equal("hello", server:request({ path = "/", listener = i }).body)
     end
   end)
 
   it("listens on IPv6", function()
-    local server = gateway.start({ script = HELLO, listen = { "[::1]:0" }, test = false })
+    local server = gateway.start({ script = HELLO, listen = { "[::1]:0" }, test_mode = false })
     assert.equal("::1", server.listeners[1].host)
-    assert.equal("hello", server:http("/").body)
+    assert.equal("hello", server:get("/").body)
   end)
 
   it("listens on a Unix socket, and on one that an earlier gateway left behind", function()
     local path = directory .. "/socket"
     for _ = 1, 2 do
-      local server =
-        gateway.start({ script = HELLO, listen = { "unix:" .. path }, workers = 2, test = false })
+      local server = gateway.start({
+        script = HELLO,
+        listen = { "unix:" .. path },
+        workers = 2,
+        test_mode = false,
+      })
       assert.equal(path, server.listeners[1].path)
       for _ = 1, 5 do
-        assert.equal("hello", server:http("/").body)
+        assert.equal("hello", server:get("/").body)
       end
       server:kill()
     end
@@ -169,10 +175,10 @@ describe("The command line", function()
   it("serves all workers on one port", function()
     local server = gateway.start({ script = HELLO, workers = 4 })
     for _ = 1, 20 do
-      assert.equal("hello", server:http({ path = "/", listener = 1 }).body)
+      assert.equal("hello", server:request({ path = "/", listener = 1 }).body)
     end
     for worker = 1, 4 do
-      assert.equal("hello", server:http({ path = "/", worker = worker }).body)
+      assert.equal("hello", server:request({ path = "/", worker = worker }).body)
     end
   end)
 
@@ -184,7 +190,7 @@ describe("The command line", function()
     local server = gateway.start({ script = HELLO, workers = 2 })
     local address = "127.0.0.1:" .. server.listeners[1].port
     complains(run("serve", "main.lua", "--workers", "2", "--listen", address), 1, "in use")
-    assert.equal("hello", server:http("/").body)
+    assert.equal("hello", server:get("/").body)
   end)
 
   it("refuses a missing script with exit code 1", function()
@@ -274,7 +280,7 @@ return app
         return app
       ]],
     })
-    assert.equal("from part/one", server:http("/").body)
+    assert.equal("from part/one", server:get("/").body)
   end)
 
   for _, name in ipairs({ "TERM", "INT" }) do
@@ -296,18 +302,18 @@ return app
     })
     local conn = server:raw()
     conn:write(http.request({ path = "/" }))
-    server:wait_log("begun")
+    server.log:expect("begun")
     server:signal("TERM")
     local response = http.read_response(conn)
     assert.is_true(response.status == 200 or response.status >= 500)
-    server:allow_log("stopping")
+    server.log:allow("stopping")
     server:expect_exit(0)
   end)
 
   it("ends at once at a second signal", function()
     local server = gateway.start({ app = [[
       app:websocket("/", {})
-    ]], test = false })
+    ]], test_mode = false })
     local ws = server:websocket("/", { auto_close = false })
     server:signal("TERM")
     ws:wait_until(function()
@@ -319,14 +325,14 @@ return app
   end)
 
   it("accepts nobody after SIGTERM", function()
-    local server = gateway.start({ app = [[app:websocket("/", {})]], test = false })
+    local server = gateway.start({ app = [[app:websocket("/", {})]], test_mode = false })
     local ws = server:websocket("/", { auto_close = false })
     server:signal("TERM")
     ws:wait_until(function()
       return ws.closed ~= nil
     end, "1001")
     assert.has_error(function()
-      server:http("/")
+      server:get("/")
     end)
     ws:send_close(1001)
     server:expect_exit(0)
@@ -334,7 +340,7 @@ return app
 
   it("logs at the level asked for", function()
     local server = gateway.start({
-      args = { "--log-level", "error" },
+      arguments = { "--log-level", "error" },
       app = [[
       app:get("/", function()
         perigee.log.warn("a warning")
@@ -343,10 +349,10 @@ return app
       end)
     ]],
     })
-    server:expect_log('an error: 7 {"a":1}')
-    server:http("/")
-    server:wait_log("an error")
-    assert.is_nil(server:log():find("a warning", 1, true))
+    server:get("/")
+    server.log:expect("an error")
+    assert.is_nil(server.log:text():find("a warning", 1, true))
+    server.log:expect('an error: 7 {"a":1}')
   end)
 
   it("escapes what a peer could forge into the log", function()
@@ -359,9 +365,9 @@ return app
       end)
     ]],
     })
-    server:http("/?x=a%0A2026-01-01T00:00:00.000Z%20error%20forged%1B[31m")
-    server:wait_log("literal %%s")
-    assert.is_nil(server:log():find("\n2026-01-01T00:00:00.000Z error forged", 1, true))
-    assert.is_nil(server:log():find("\27", 1, true))
+    server:get("/?x=a%0A2026-01-01T00:00:00.000Z%20error%20forged%1B[31m")
+    server.log:expect("literal %%s")
+    assert.is_nil(server.log:text():find("\n2026-01-01T00:00:00.000Z error forged", 1, true))
+    assert.is_nil(server.log:text():find("\27", 1, true))
   end)
 end)

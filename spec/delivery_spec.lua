@@ -1,6 +1,6 @@
 -- What reaches a client, in which order, and that nothing is lost or doubled on the way.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 -- A WebSocket that subscribes as its query says, publishes what it is asked to, and answers.
 local BENCH = [[
@@ -63,8 +63,6 @@ gateway.with_workers(describe, function(workers)
   end
 
   describe("Order", function()
-    after_each(gateway.clean_up)
-
     it("is that of the calls, across topics and between publish and send", function()
       local server = start([[
         app:websocket("/calls", {
@@ -92,8 +90,8 @@ gateway.with_workers(describe, function(workers)
           other:expect(text)
         end
       end
-      ws:expect_silence()
-      other:expect_silence()
+      ws:expect_nothing_queued()
+      other:expect_nothing_queued()
     end)
 
     it("of publications from everywhere is the same for everybody", function()
@@ -114,7 +112,7 @@ gateway.with_workers(describe, function(workers)
         for n = 1, 1200 do
           seen[n] = reader:next(5)
         end
-        reader:expect_silence()
+        reader:expect_nothing_queued()
         orders[i] = table.concat(seen, "\n")
       end
       for i = 2, 4 do
@@ -152,8 +150,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("While on_open has not returned", function()
-    after_each(gateway.clean_up)
-
     local APP = [[
       app:websocket("/late", {
         on_open = function(conn)
@@ -182,18 +178,18 @@ gateway.with_workers(describe, function(workers)
       publish(speaker, "kept:a", "1")
       publish(speaker, "b", "2")
       ws:send("message")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       server:advance(1)
       ws:expect("greeting")
       publish(speaker, "b", "3")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       server:advance(1)
       ws:expect("opened")
       ws:expect("1")
       ws:expect("2")
       ws:expect("3")
       ws:expect("message")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end)
 
     it("what its own handler publishes keeps its place, and takes along what was before", function()
@@ -201,26 +197,24 @@ gateway.with_workers(describe, function(workers)
       server:freeze()
       local speaker = server:websocket("/", { worker = last })
       local ws = server:websocket("/late?own=1")
-      server:wait_log("subscribed")
+      server.log:expect("subscribed")
       publish(speaker, "b", "1")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       server:advance(1)
       ws:expect("greeting")
       ws:expect("1")
       ws:expect("own")
       ws:expect("after own")
       publish(speaker, "b", "2")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       server:advance(1)
       ws:expect("opened")
       ws:expect("2")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end)
   end)
 
   describe("A list of topics", function()
-    after_each(gateway.clean_up)
-
     it("is joined at one cut while all of them are published to", function()
       local server = start()
       local topics = { "kept:a", "kept:b", "kept:c" }
@@ -238,14 +232,12 @@ gateway.with_workers(describe, function(workers)
             reader:expect(topic .. " " .. n, 5)
           end
         end
-        reader:expect_silence()
+        reader:expect_nothing_queued()
       end
     end)
   end)
 
   describe("A replay", function()
-    after_each(gateway.clean_up)
-
     it("of 10,000 to a slow reader has no gap and no double while publishing goes on", function()
       local server = start()
       local speaker = server:websocket("/", { worker = last })
@@ -262,7 +254,7 @@ gateway.with_workers(describe, function(workers)
       for i = 5001, 12000 do
         slow:expect("kept:a " .. i .. (" "):rep(600), 10)
       end
-      slow:expect_silence()
+      slow:expect_nothing_queued()
     end)
 
     it("outlives the history that it was cut from", function()
@@ -277,14 +269,12 @@ gateway.with_workers(describe, function(workers)
         slow:expect("kept:a " .. i .. (" "):rep(1500), 10)
       end
       slow:expect("cleared")
-      slow:expect_silence()
+      slow:expect_nothing_queued()
       server:websocket(query({ "kept:a" }, "&from=start")):expect("cleared")
     end)
   end)
 
   describe("A verdict of completeness", function()
-    after_each(gateway.clean_up)
-
     it("is given for each topic, by what happened after the position", function()
       local server = start()
       local speaker = server:websocket("/", { worker = last })
@@ -303,7 +293,7 @@ gateway.with_workers(describe, function(workers)
       ws:expect("true")
       ws = resume("few", positions[1])
       ws:expect("false")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       ws = resume("few", positions[1], "&from=2&reset=lost")
       ws:expect("lost")
       ws:expect("4")
@@ -326,7 +316,7 @@ gateway.with_workers(describe, function(workers)
       local speaker = server:websocket("/", { worker = last })
       local before = publish(speaker, "kept:a", "1")
       local other = publish(speaker, "kept:b", "1")
-      local cleared = server:http("/clear/kept:a").body
+      local cleared = server:get("/clear/kept:a").body
       local ws = server:websocket(
         query({ "kept:a", "kept:b" }, "&verdict=1&since=" .. other .. "&reset=reset")
       )
@@ -364,8 +354,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A message", function()
-    after_each(gateway.clean_up)
-
     it("of any size reaches all who listen, whole and in order", function()
       local server = start()
       local speaker = server:websocket("/", { worker = last })
@@ -390,7 +378,7 @@ gateway.with_workers(describe, function(workers)
         end
       end
       for _, reader in ipairs(readers) do
-        reader:expect_silence()
+        reader:expect_nothing_queued()
       end
     end)
 
@@ -418,7 +406,7 @@ gateway.with_workers(describe, function(workers)
       ]])
       local live = server:websocket(query({ "kept:a" }))
       live:fence()
-      server:http({ path = "/binary", worker = last })
+      server:request({ path = "/binary", worker = last })
       local late = server:websocket(query({ "kept:a" }, "&from=start"), { worker = last })
       for _, ws in ipairs({ live, late }) do
         ws:expect_binary("\0\255\254")
@@ -441,7 +429,7 @@ gateway.with_workers(describe, function(workers)
         listener:expect("1")
         speaker:send({ publish = "kept:a", data = "2", opts = { except = id } })
         speaker:expect("2")
-        listener:expect_silence()
+        listener:expect_nothing_queued()
         local late = server:websocket(query({ "kept:a" }, "&from=start"))
         late:expect("1")
         late:expect("2")
@@ -450,8 +438,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A publication that clears", function()
-    after_each(gateway.clean_up)
-
     it("leaves those who were there and those who come with the same", function()
       local server = start([[
         app:websocket("/draw", { on_message = function(conn, text)
@@ -497,8 +483,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A signal", function()
-    after_each(gateway.clean_up)
-
     it("is told once to each subscriber, in order with what is published", function()
       local server = start([[
         app:websocket("/signals", {
@@ -519,12 +503,12 @@ gateway.with_workers(describe, function(workers)
         all[i] = server:websocket("/signals", { worker = (i - 1) % workers + 1 })
         all[i]:fence()
       end
-      assert.equal(("4 "):rep(19) .. "4", server:http({ path = "/signal", worker = last }).body)
+      assert.equal(("4 "):rep(19) .. "4", server:request({ path = "/signal", worker = last }).body)
       for _, ws in ipairs(all) do
         for i = 1, 20 do
           ws:expect((i % 2 == 0 and "room" or "hall") .. " signal " .. i)
         end
-        ws:expect_silence()
+        ws:expect_nothing_queued()
       end
     end)
   end)
@@ -532,8 +516,6 @@ end)
 
 gateway.with_workers(describe, function(workers)
   describe("An event stream", function()
-    after_each(gateway.clean_up)
-
     local FEED = [[
       app:topic("kept:*", { history = 1000 })
       app:sse("/", { on_open = function(conn)
@@ -581,7 +563,7 @@ gateway.with_workers(describe, function(workers)
     it("may be cut anywhere: its last id gives exactly the rest, of all topics", function()
       local server = gateway.start({ app = FEED, workers = workers })
       local function publish(from, count)
-        server:http({ path = ("/publish/%d?from=%d"):format(count, from), worker = workers })
+        server:request({ path = ("/publish/%d?from=%d"):format(count, from), worker = workers })
       end
       publish(0, 16)
       -- One stream sees a replay of kept events, then live ones, some of which nobody keeps.
@@ -620,17 +602,17 @@ gateway.with_workers(describe, function(workers)
       local quiet = server:sse('/?topics=["kept:b"]')
       local id = quiet:next_block().id
       assert.is_not_nil(id)
-      server:http({ path = "/publish/1?from=0", worker = workers })
-      server:http({ path = "/publish/1?from=1", worker = workers })
+      server:request({ path = "/publish/1?from=0", worker = workers })
+      server:request({ path = "/publish/1?from=1", worker = workers })
       local event = quiet:next()
       assert.equal(1, number_of(event))
-      server:http({ path = "/publish/1?from=2", worker = workers })
+      server:request({ path = "/publish/1?from=2", worker = workers })
       server:advance(15)
       local idle = quiet:next_block()
       assert.is_nil(idle.data)
       assert.is_not_nil(idle.id)
       assert.are_not.equal(event.id, idle.id)
-      server:http({ path = "/publish/1?from=3", worker = workers })
+      server:request({ path = "/publish/1?from=3", worker = workers })
       -- From the first id everything, from the idle one only what came later.
       assert.same({ 0, 1, 2, 3 }, resume(server, id, 3, workers))
       assert.same({ 3 }, resume(server, idle.id, 3))
@@ -646,7 +628,7 @@ gateway.with_workers(describe, function(workers)
           end })
         ]],
       })
-      server:http("/publish/4?from=0")
+      server:get("/publish/4?from=0")
       local stream = server:sse("/two")
       local seen = {}
       for i = 1, 4 do
@@ -658,7 +640,7 @@ gateway.with_workers(describe, function(workers)
       repeat
         mark = stream:expect_comment().id or mark
       until mark and #stream.blocks == 0
-      server:http({ path = "/publish/3?from=5", worker = workers })
+      server:request({ path = "/publish/3?from=5", worker = workers })
       local again = server:sse("/two", { last_event_id = mark, worker = workers })
       for _, client in ipairs({ stream, again }) do
         local numbers = {}

@@ -1,7 +1,7 @@
 -- HTTP/1.1 as a client sees it (RFC 9110, RFC 9112).
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local json = require("spec.support.json")
+local http = require("perigee.testing.http")
+local json = require("perigee.testing.json")
 
 local APP = [[
   app:get("/hello", function() return "hello" end)
@@ -50,15 +50,13 @@ describe("HTTP/1.1", function()
   local server
 
   setup(function()
-    server = gateway.start({ app = APP, keep = true })
-    server:allow_log("it broke")
-    server:allow_log("/error")
-    server:allow_log("/nothing")
-    server:allow_log("/typo")
-    server:allow_log("/split")
+    server = gateway.start({ app = APP })
+    server.log:allow("it broke")
+    server.log:allow("/error")
+    server.log:allow("/nothing")
+    server.log:allow("/typo")
+    server.log:allow("/split")
   end)
-  teardown(gateway.stop_all)
-  after_each(gateway.clean_up)
 
   -- A request head with Host, from its first line and further lines.
   local function head(first, ...)
@@ -171,7 +169,7 @@ describe("HTTP/1.1", function()
       local conn = server:raw()
       conn:write(head("GET /late HTTP/1.1"))
       conn:reset()
-      assert.equal("hello", server:http("/hello").body)
+      assert.equal("hello", server:get("/hello").body)
     end)
 
     it("read a request that comes byte by byte", function()
@@ -204,13 +202,13 @@ describe("HTTP/1.1", function()
     end)
 
     it("are served on every listener", function()
-      assert.equal("hello", server:http({ path = "/hello", listener = 1 }).body)
+      assert.equal("hello", server:request({ path = "/hello", listener = 1 }).body)
     end)
   end)
 
   describe("responses", function()
     it("carry Date and Content-Length once", function()
-      local response = server:http("/hello")
+      local response = server:get("/hello")
       local seen = {}
       for _, entry in ipairs(response.list) do
         local name = entry[1]:lower()
@@ -234,14 +232,14 @@ describe("HTTP/1.1", function()
     end)
 
     it("with 204 have neither body nor length", function()
-      local response = server:http("/empty")
+      local response = server:get("/empty")
       assert.equal(204, response.status)
       assert.is_nil(response.headers["content-length"])
       assert.is_nil(response.headers["transfer-encoding"])
     end)
 
     it("carry status, headers and JSON as the handler said", function()
-      local response = server:http("/teapot")
+      local response = server:get("/teapot")
       assert.equal(418, response.status)
       assert.equal("1", response.headers["x-one"])
       assert.equal("a, b", response.headers["x-many"])
@@ -250,16 +248,16 @@ describe("HTTP/1.1", function()
     end)
 
     it("carry HTML and redirects", function()
-      local response = server:http("/html")
+      local response = server:get("/html")
       assert.equal("text/html; charset=utf-8", response.headers["content-type"])
       assert.equal("<p>", response.body)
-      response = server:http("/redirect")
+      response = server:get("/redirect")
       assert.equal(303, response.status)
       assert.equal("/hello", response.headers.location)
     end)
 
     it("set and delete cookies", function()
-      local response = server:http({ path = "/cookies", headers = { Cookie = "b=2; a=1; a=3" } })
+      local response = server:request({ path = "/cookies", headers = { Cookie = "b=2; a=1; a=3" } })
       assert.equal("1", response.body)
       local cookies = {}
       for _, entry in ipairs(response.list) do
@@ -279,19 +277,19 @@ describe("HTTP/1.1", function()
 
     it("are 500 when the handler raises, returns nothing, a typo or a split header", function()
       for _, path in ipairs({ "/error", "/nothing", "/typo", "/split" }) do
-        local response = server:http(path)
+        local response = server:get(path)
         assert.equal(500, response.status, path)
         assert.is_nil(response.body:find("broke"), "the answer tells the error to the peer")
       end
-      assert.equal("hello", server:http("/hello").body)
+      assert.equal("hello", server:get("/hello").body)
     end)
   end)
 
   describe("request bodies", function()
     it("come with Content-Length", function()
-      assert.equal("abc", server:http({ method = "POST", path = "/echo", body = "abc" }).body)
-      assert.equal("put abc", server:http({ method = "PUT", path = "/echo", body = "abc" }).body)
-      assert.equal("", server:http({ method = "POST", path = "/echo", body = "" }).body)
+      assert.equal("abc", server:request({ method = "POST", path = "/echo", body = "abc" }).body)
+      assert.equal("put abc", server:request({ method = "PUT", path = "/echo", body = "abc" }).body)
+      assert.equal("", server:request({ method = "POST", path = "/echo", body = "" }).body)
     end)
 
     it("come in chunks, with extensions and trailers", function()
@@ -307,12 +305,12 @@ describe("HTTP/1.1", function()
 
     it("of half a mebibyte come whole", function()
       local body = ("0123456789abcdef"):rep(32768)
-      assert.equal(body, server:http({ method = "POST", path = "/echo", body = body }).body)
+      assert.equal(body, server:request({ method = "POST", path = "/echo", body = body }).body)
       local chunks = {}
       for i = 1, 128 do
         chunks[i] = body:sub((i - 1) * 4096 + 1, i * 4096)
       end
-      assert.equal(body, server:http({ method = "POST", path = "/echo", chunks = chunks }).body)
+      assert.equal(body, server:request({ method = "POST", path = "/echo", chunks = chunks }).body)
     end)
 
     it("are awaited with 100 Continue", function()
@@ -344,7 +342,7 @@ describe("HTTP/1.1", function()
     it("past the route's limit are 413, announced or in chunks", function()
       assert.equal(
         "0123456789",
-        server:http({ method = "POST", path = "/small", body = "0123456789" }).body
+        server:request({ method = "POST", path = "/small", body = "0123456789" }).body
       )
       refused(head("POST /small HTTP/1.1", "Content-Length: 11") .. "01234567890", 413)
       refused(
@@ -358,7 +356,7 @@ describe("HTTP/1.1", function()
 
     it("are read as JSON, or the handler is told why not", function()
       local function post(body)
-        return json.decode(server:http({ method = "POST", path = "/json", body = body }).body)
+        return json.decode(server:request({ method = "POST", path = "/json", body = body }).body)
       end
       assert.same({ 1, 2 }, { unpack(post('{"a":[1,2]}').value.a) })
       assert.equal("json", post("{").code)
@@ -368,27 +366,27 @@ describe("HTTP/1.1", function()
     end)
 
     it("are read as forms", function()
-      local response = server:http({ method = "POST", path = "/form", body = "a=1&b=x+y%21&c" })
+      local response = server:request({ method = "POST", path = "/form", body = "a=1&b=x+y%21&c" })
       local value = json.decode(response.body).value
       assert.equal("1", value.a)
       assert.equal("x y!", value.b)
       assert.equal("", value.c)
-      response = server:http({ method = "POST", path = "/form", body = "a=%zz" })
+      response = server:request({ method = "POST", path = "/form", body = "a=%zz" })
       assert.equal("form", json.decode(response.body).code)
     end)
   end)
 
   describe("paths and queries", function()
     it("prefer literals to parameters to the rest", function()
-      assert.equal("the new one", server:http("/items/new").body)
-      assert.equal("newer", server:http("/items/newer").body)
-      assert.equal("a/b/c", server:http("/files/a/b/c").body)
+      assert.equal("the new one", server:get("/items/new").body)
+      assert.equal("newer", server:get("/items/newer").body)
+      assert.equal("a/b/c", server:get("/files/a/b/c").body)
     end)
 
     it("are percent-decoded, segment by segment", function()
-      assert.equal("a b/ü", server:http("/items/a%20b%2F%C3%BC").body)
-      assert.equal("a+b", server:http("/items/a+b").body)
-      assert.equal("a/b c", server:http("/files/a/b%20c").body)
+      assert.equal("a b/ü", server:get("/items/a%20b%2F%C3%BC").body)
+      assert.equal("a+b", server:get("/items/a+b").body)
+      assert.equal("a/b c", server:get("/files/a/b%20c").body)
     end)
 
     it("with bad escapes or NUL are 400", function()
@@ -400,19 +398,19 @@ describe("HTTP/1.1", function()
         "/query?q=%zz",
         "/query?q=%00",
       }) do
-        assert.equal(400, server:http(path).status, path)
+        assert.equal(400, server:get(path).status, path)
       end
     end)
 
     it("give the first value, all values, and plus as a space", function()
-      local value = json.decode(server:http("/query?q=a+b&empty&q=%C3%BC").body)
+      local value = json.decode(server:get("/query?q=a+b&empty&q=%C3%BC").body)
       assert.equal("a b", value.q)
       assert.equal("", value.empty)
       assert.equal("ü", value.all[2])
     end)
 
     it("show the request as it came", function()
-      local value = json.decode(server:http({
+      local value = json.decode(server:request({
         path = "/request?x=1",
         host = "EXAMPLE.org:8080",
         headers = { { "X-Name", "a" }, { "x-nAME", "b" } },
@@ -434,13 +432,13 @@ describe("HTTP/1.1", function()
 
   describe("methods and routes", function()
     it("unknown are 404", function()
-      assert.equal(404, server:http("/nowhere").status)
-      assert.equal(404, server:http({ method = "POST", path = "/nowhere", body = "x" }).status)
-      assert.equal(404, server:http("/hello/").status)
+      assert.equal(404, server:get("/nowhere").status)
+      assert.equal(404, server:request({ method = "POST", path = "/nowhere", body = "x" }).status)
+      assert.equal(404, server:get("/hello/").status)
     end)
 
     it("of another kind are 405 with Allow", function()
-      local response = server:http({ method = "POST", path = "/hello", body = "x" })
+      local response = server:request({ method = "POST", path = "/hello", body = "x" })
       assert.equal(405, response.status)
       for _, method in ipairs({ "GET", "HEAD", "OPTIONS" }) do
         assert.truthy(
@@ -448,7 +446,7 @@ describe("HTTP/1.1", function()
           method
         )
       end
-      response = server:http("/echo")
+      response = server:get("/echo")
       assert.equal(405, response.status)
       assert.truthy(response.headers.allow:find("POST"))
       assert.truthy(response.headers.allow:find("PUT"))
@@ -456,7 +454,7 @@ describe("HTTP/1.1", function()
     end)
 
     it("answer OPTIONS by themselves", function()
-      local response = server:http({ method = "OPTIONS", path = "/echo" })
+      local response = server:request({ method = "OPTIONS", path = "/echo" })
       assert.is_true(response.status == 204 or response.status == 200)
       assert.truthy(response.headers.allow:find("POST"))
       local conn = server:raw()
@@ -471,7 +469,7 @@ describe("HTTP/1.1", function()
     end)
 
     it("ask for an upgrade where only WebSockets are spoken", function()
-      local response = server:http("/socket")
+      local response = server:get("/socket")
       assert.equal(426, response.status)
       assert.equal("websocket", response.headers.upgrade:lower())
     end)
@@ -603,7 +601,7 @@ describe("HTTP/1.1", function()
     end)
 
     it("a target that is too long", function()
-      assert.equal(404, server:http("/" .. ("a"):rep(8000)).status)
+      assert.equal(404, server:get("/" .. ("a"):rep(8000)).status)
       refused(head("GET /" .. ("a"):rep(8192) .. " HTTP/1.1"), 414)
     end)
 
@@ -651,8 +649,6 @@ describe("HTTP/1.1", function()
 end)
 
 describe("HTTP/1.1 over time", function()
-  after_each(gateway.clean_up)
-
   local server
   before_each(function()
     server = gateway.start({
@@ -712,14 +708,14 @@ describe("HTTP/1.1 over time", function()
     server:wait_for(function(counters)
       return counters.tasks > 0
     end)
-    server:allow_log("for%-ever")
+    server.log:allow("for%-ever")
     server:advance(30.1)
     assert.equal(503, http.read_response(conn).status)
   end)
 
   it("moves Date with the clock", function()
-    local before = http.parse_date(server:http("/hello").headers.date)
+    local before = http.parse_date(server:get("/hello").headers.date)
     server:advance(3600)
-    assert.equal(3600, http.parse_date(server:http("/hello").headers.date) - before)
+    assert.equal(3600, http.parse_date(server:get("/hello").headers.date) - before)
   end)
 end)

@@ -1,12 +1,11 @@
 -- Limits of number: connections of an address, topics, handlers under way, nesting; and that no
 -- route is given more than the gateway's limit.
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local json = require("spec.support.json")
-local posix = require("spec.support.posix")
+local http = require("perigee.testing.http")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
 
 describe("A gateway without a descriptor left", function()
-  after_each(gateway.clean_up)
 
   local function set_descriptors(server, soft)
     local words = { "prlimit", "--pid", tostring(server.pid), ("--nofile=%s:"):format(soft) }
@@ -21,11 +20,10 @@ describe("A gateway without a descriptor left", function()
     local open = server:raw()
     open:write(http.request({ path = "/" }))
     assert.equal("hello", http.read_response(open).body)
-    server:expect_log("cannot accept a connection")
     set_descriptors(server, 3) -- below what is open already
     local waiting = server:raw()
     waiting:write(http.request({ path = "/" }))
-    server:wait_log("cannot accept a connection")
+    server.log:expect("cannot accept a connection")
     open:write(http.request({ path = "/" }))
     assert.equal("hello", http.read_response(open).body)
     set_descriptors(server, 1000)
@@ -39,7 +37,6 @@ describe("The limit of connections from one address", function()
     directory = posix.temporary_directory()
   end)
   after_each(function()
-    gateway.clean_up()
     posix.remove_directory(directory)
   end)
 
@@ -47,7 +44,7 @@ describe("The limit of connections from one address", function()
     local server = gateway.start({
       listen = { "127.0.0.1:0", "unix:" .. directory .. "/socket" },
       workers = 2,
-      args = { "--limit-connections-per-address", "3" },
+      arguments = { "--limit-connections-per-address", "3" },
       app = [[app:websocket("/", {}) app:get("/", function() return "hello" end)]],
     })
     local open = {}
@@ -65,17 +62,15 @@ describe("The limit of connections from one address", function()
     end
     open[2]:close()
     server:wait_for({ connections = 7, http = 0 })
-    assert.equal(200, server:http("/").status)
+    assert.equal(200, server:get("/").status)
   end)
 end)
 
 describe("The limit of topics", function()
-  after_each(gateway.clean_up)
-
   it("refuses to make more, over all workers, until one is gone", function()
     local server = gateway.start({
       workers = 4,
-      args = { "--limit-topics", "3" },
+      arguments = { "--limit-topics", "3" },
       app = [[
         app:topic("kept:*", { history = 1 })
         app:websocket("/", { on_message = function(conn, text)
@@ -119,7 +114,7 @@ describe("The limit of topics", function()
 
   it("refuses a list as a whole", function()
     local server = gateway.start({
-      args = { "--limit-topics", "3" },
+      arguments = { "--limit-topics", "3" },
       app = [[
         app:websocket("/", { on_open = function(conn)
           local result, _, code = conn:subscribe({ "a", "b", "c", "d" })
@@ -137,11 +132,9 @@ describe("The limit of topics", function()
 end)
 
 describe("A route that asks for nothing gets no more than the gateway's limit", function()
-  after_each(gateway.clean_up)
-
   it("of topics", function()
     local server = gateway.start({
-      args = { "--limit-topics-per-connection", "2" },
+      arguments = { "--limit-topics-per-connection", "2" },
       app = [[
         app:websocket("/", { on_open = function(conn)
           for i = 1, 3 do
@@ -159,7 +152,7 @@ describe("A route that asks for nothing gets no more than the gateway's limit", 
 
   it("of a message", function()
     local server = gateway.start({
-      args = { "--limit-message-bytes", "1024" },
+      arguments = { "--limit-message-bytes", "1024" },
       app = [[app:websocket("/", { on_message = function(conn, data) conn:send(data) end })]],
     })
     local ws = server:websocket("/")
@@ -171,19 +164,19 @@ describe("A route that asks for nothing gets no more than the gateway's limit", 
 
   it("of a body", function()
     local server = gateway.start({
-      args = { "--limit-body-bytes", "10" },
+      arguments = { "--limit-body-bytes", "10" },
       app = [[app:post("/", function(request) return request.body end)]],
     })
     assert.equal(
       "0123456789",
-      server:http({ method = "POST", path = "/", body = "0123456789" }).body
+      server:request({ method = "POST", path = "/", body = "0123456789" }).body
     )
-    assert.equal(413, server:http({ method = "POST", path = "/", body = "0123456789a" }).status)
+    assert.equal(413, server:request({ method = "POST", path = "/", body = "0123456789a" }).status)
   end)
 
   it("of an outbox", function()
     local server = gateway.start({
-      args = { "--limit-outbox-bytes", "65536", "--limit-message-bytes", "65536" },
+      arguments = { "--limit-outbox-bytes", "65536", "--limit-message-bytes", "65536" },
       app = [[
         app:websocket("/", { on_message = function(conn)
           -- Far more than the kernel takes for one who does not read.
@@ -204,16 +197,14 @@ describe("A route that asks for nothing gets no more than the gateway's limit", 
       return ws.closed ~= nil
     end, "1013", 5)
     assert.equal(1013, ws.closed.code)
-    assert.is_nil(server:log():find("too much is queued", 1, true))
+    assert.is_nil(server.log:text():find("too much is queued", 1, true))
   end)
 end)
 
 describe("The limit of handlers under way", function()
-  after_each(gateway.clean_up)
-
   it("answers a request with 503 and goes on when one is done", function()
     local server = gateway.start({
-      args = { "--limit-tasks", "16" },
+      arguments = { "--limit-tasks", "16" },
       app = [[
         app:get("/sleep", function() perigee.sleep(1) return "slept" end)
         app:get("/", function() return "hello" end)
@@ -226,17 +217,17 @@ describe("The limit of handlers under way", function()
       sleepers[i]:write(http.request({ path = "/sleep" }))
     end
     server:wait_for({ tasks = 16 })
-    assert.equal(503, server:http("/").status)
+    assert.equal(503, server:get("/").status)
     server:advance(1)
     for i = 1, 16 do
       assert.equal("slept", http.read_response(sleepers[i]).body)
     end
-    assert.equal(200, server:http("/").status)
+    assert.equal(200, server:get("/").status)
   end)
 
   it("tells a connection of both its ends or of neither", function()
     local server = gateway.start({
-      args = { "--limit-tasks", "16" },
+      arguments = { "--limit-tasks", "16" },
       app = [[
         app:get("/sleep", function() perigee.sleep(1) return "slept" end)
         app:websocket("/:name", {
@@ -248,7 +239,7 @@ describe("The limit of handlers under way", function()
         })
       ]],
     })
-    server:allow_log("the limit of tasks is reached")
+    server.log:allow("the limit of tasks is reached")
     server:freeze()
     local early, leaving = server:websocket("/early"), server:websocket("/leaving")
     early:expect("open")
@@ -273,7 +264,7 @@ describe("The limit of handlers under way", function()
     early:close()
     server:wait_for({ connections = 0 })
     local function told(text)
-      return select(2, server:log():gsub("told " .. text, ""))
+      return select(2, server.log:text():gsub("told " .. text, ""))
     end
     assert.equal(1, told("close early"))
     assert.equal(1, told("close leaving"))
@@ -282,11 +273,9 @@ describe("The limit of handlers under way", function()
 end)
 
 describe("The limit of JSON's depth", function()
-  after_each(gateway.clean_up)
-
   it("holds wherever JSON is read", function()
     local server = gateway.start({
-      args = { "--limit-json-depth", "4" },
+      arguments = { "--limit-json-depth", "4" },
       app = [[
         app:post("/", function(request)
           local function verdict(value, message, code) return value and "fine" or code end
@@ -299,7 +288,7 @@ describe("The limit of JSON's depth", function()
     })
     local function nested(depth)
       local body = ("["):rep(depth) .. ("]"):rep(depth)
-      return json.decode(server:http({ method = "POST", path = "/", body = body }).body)
+      return json.decode(server:request({ method = "POST", path = "/", body = body }).body)
     end
     assert.same({ body = "fine", message = "fine" }, nested(4))
     assert.same({ body = "json", message = "json" }, nested(5))

@@ -1,7 +1,7 @@
 -- Limits of memory: what waits for a slow reader, for a busy worker, behind a suspended handler,
 -- and what topics keep. Who is cut off is told where, and comes back for exactly the rest.
 local gateway = require("spec.support.gateway")
-local websocket = require("spec.support.websocket")
+local websocket = require("perigee.testing.websocket")
 
 -- Sizes that no boundary of the gateway's buffers is spared by, the same in every run.
 local function sizes(sequence)
@@ -67,13 +67,11 @@ end
 
 gateway.with_workers(describe, function(workers)
   describe("A reader that is too slow", function()
-    after_each(gateway.clean_up)
-
     -- Publishes until far more waits than kernel and outbox take, to a reader that takes nothing.
     -- Returns what was published in order, and the reader.
     local function flood(sequence, opts)
       local server =
-        gateway.start({ workers = workers, app = FLOOD, args = { "--log-level", "debug" } })
+        gateway.start({ workers = workers, app = FLOOD, arguments = { "--log-level", "debug" } })
       local query = "?topics=" .. (opts.topics or '["kept:a"]') .. (opts.query or "")
       local reading = { worker = workers, receive_buffer = 4096, version = opts.version }
       local speaker = server:websocket("/speak")
@@ -110,7 +108,7 @@ gateway.with_workers(describe, function(workers)
       repeat
         publish(STEP_BYTES)
         assert.is_true(total < MOST_BYTES, "nobody was cut off")
-      until server:log():find("reads too slowly", 1, true)
+      until server.log:text():find("reads too slowly", 1, true)
       return server, published, slow
     end
 
@@ -131,7 +129,7 @@ gateway.with_workers(describe, function(workers)
       for i = #came + 1, #published do
         again:expect(published[i], 10)
       end
-      again:expect_silence()
+      again:expect_nothing_queued()
     end
 
     it("gets 1013 with its position, and the rest when it comes back", function()
@@ -167,7 +165,7 @@ gateway.with_workers(describe, function(workers)
           again:expect(published[i], 10)
         end
       end
-      again:expect_silence()
+      again:expect_nothing_queued()
     end)
 
     for name, case in pairs({
@@ -188,7 +186,7 @@ gateway.with_workers(describe, function(workers)
           i = i + 1
           assert.is_true(event.data == published[i], "event " .. i)
         end
-        stream:expect_end()
+        stream:expect_close()
         assert.is_true(i < #published)
         -- A watermark behind the last event is as good.
         local again =
@@ -207,14 +205,12 @@ gateway.with_workers(describe, function(workers)
       for i = #came + 1, #published do
         again:expect(published[i], 10)
       end
-      again:expect_silence()
+      again:expect_nothing_queued()
     end)
   end)
 end)
 
 describe("The soft limit of an outbox", function()
-  after_each(gateway.clean_up)
-
   local APP = [[
     local asked = 0
     app:topic("kept", { history = 100000, bytes = 256 * 1024 * 1024 })
@@ -237,32 +233,33 @@ describe("The soft limit of an outbox", function()
   ]]
 
   it("tells on_drain when the reader has caught up, once, and nobody who was not above", function()
-    local server = gateway.start({ app = APP, args = { "--limit-outbox-soft-bytes", "65536" } })
+    local server =
+      gateway.start({ app = APP, arguments = { "--limit-outbox-soft-bytes", "65536" } })
     local ws = server:websocket("/", { receive_buffer = 4096 })
     ws:send("5")
     for _ = 1, 5 do
       ws:expect(("x"):rep(10000))
     end
-    ws:expect_silence()
+    ws:expect_nothing_queued()
     for round = 1, 2 do
       ws:pause()
       ws:send("600")
-      server:wait_log("asked " .. round)
+      server.log:expect("asked " .. round)
       -- Answered when the turn has flushed: what the kernel does not take is in the outbox.
       server:counters()
-      assert.equal(round - 1, select(2, server:log():gsub("drained", "")))
+      assert.equal(round - 1, select(2, server.log:text():gsub("drained", "")))
       ws:resume()
       for _ = 1, 600 do
         ws:expect(("x"):rep(10000), 10)
       end
       ws:expect("drained")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end
   end)
 
   it("paces a replay: what a slow reader has not taken is not encoded yet", function()
     local server = gateway.start({ app = APP })
-    assert.equal("filled", server:http("/fill").body)
+    assert.equal("filled", server:get("/fill").body)
     local stream = server:sse("/replay", { receive_buffer = 4096 })
     local counters = server:counters()
     assert.equal(2000, counters.history_messages)
@@ -270,13 +267,11 @@ describe("The soft limit of an outbox", function()
     for _ = 1, 2000 do
       stream:next(10)
     end
-    server:http("/fill")
+    server:get("/fill")
   end)
 end)
 
 describe("An inbox", function()
-  after_each(gateway.clean_up)
-
   -- Worker 2 is kept busy by a handler that does not return until worker 1 says so.
   local APP = [[
     local shared = perigee.shared("inbox")
@@ -309,7 +304,7 @@ describe("An inbox", function()
   ]]
 
   local function start(...)
-    local server = gateway.start({ app = APP, workers = 2, args = { ... } })
+    local server = gateway.start({ app = APP, workers = 2, arguments = { ... } })
     return server, server:websocket("/spin", { worker = 2 }), server:websocket("/speak")
   end
 
@@ -322,7 +317,7 @@ describe("An inbox", function()
 
   local function overrun(server, spinner, speaker, count, size, topics)
     spinner:send("spin")
-    server:wait_log("spinning")
+    server.log:expect("spinning")
     speaker:send(("%d %d %s"):format(count, size, topics))
     speaker:expect("spoken", 5)
     spinner:expect("spun", 5)
@@ -337,11 +332,11 @@ describe("An inbox", function()
   end
 
   for name, case in pairs({
-    entries = { args = { "--limit-inbox-entries", "16" }, count = 100, size = 0 },
-    bytes = { args = { "--limit-inbox-bytes", "65536" }, count = 100, size = 5000 },
+    entries = { arguments = { "--limit-inbox-entries", "16" }, count = 100, size = 0 },
+    bytes = { arguments = { "--limit-inbox-bytes", "65536" }, count = 100, size = 5000 },
   }) do
     it("of a busy worker has a limit of " .. name .. ", and histories make up for it", function()
-      local server, spinner, speaker = start(unpack(case.args))
+      local server, spinner, speaker = start(unpack(case.arguments))
       local one = read(server, '["kept:a"]')
       local both = read(server, '["kept:a","kept:b"]')
       one:expect("listening")
@@ -349,8 +344,8 @@ describe("An inbox", function()
       overrun(server, spinner, speaker, case.count, case.size, "kept:a kept:b")
       expect_all(one, { "kept:a" }, 1, case.count, case.size)
       expect_all(both, { "kept:a", "kept:b" }, 1, case.count, case.size)
-      one:expect_silence()
-      both:expect_silence()
+      one:expect_nothing_queued()
+      both:expect_nothing_queued()
       -- And it goes on as before.
       speaker:send("3 0 kept:a")
       expect_all(one, { "kept:a" }, 1, 3, 0)
@@ -416,17 +411,15 @@ describe("An inbox", function()
     ws:expect("listening")
     speaker:send("200 0 kept:a")
     expect_all(ws, { "kept:a" }, 1, 200, 0)
-    ws:expect_silence()
+    ws:expect_nothing_queued()
   end)
 end)
 
 describe("All histories together", function()
-  after_each(gateway.clean_up)
-
   it("keep to one limit: the topic published to longest ago gives way", function()
     local server = gateway.start({
       workers = 2,
-      args = { "--limit-history-bytes", "65536" },
+      arguments = { "--limit-history-bytes", "65536" },
       app = [[
         app:topic("kept:*", { history = 1000 })
         app:get("/publish/:topic/:count", function(request)
@@ -444,13 +437,13 @@ describe("All histories together", function()
       ]],
     })
     local function get(path)
-      return server:http({ path = path, worker = 2 }).body
+      return server:request({ path = path, worker = 2 }).body
     end
-    local first = server:http("/publish/a/1").body
-    server:http("/publish/a/19")
-    server:http("/publish/b/20")
+    local first = server:get("/publish/a/1").body
+    server:get("/publish/a/19")
+    server:get("/publish/b/20")
     assert.equal("19 true", get("/history/a?since=" .. first))
-    server:http("/publish/c/30")
+    server:get("/publish/c/30")
     assert.is_true(server:counters().history_bytes <= 65536)
     assert.equal("30 true", get("/history/c"))
     assert.equal("20 true", get("/history/b"))
@@ -458,7 +451,7 @@ describe("All histories together", function()
     assert.is_true(tonumber(left) < 19)
     assert.equal("false", complete)
     for _ = 1, 10 do
-      server:http("/publish/a/10")
+      server:get("/publish/a/10")
       local counters = server:counters()
       assert.is_true(counters.history_bytes <= 65536)
     end
@@ -467,8 +460,6 @@ describe("All histories together", function()
 end)
 
 describe("What waits behind a suspended handler", function()
-  after_each(gateway.clean_up)
-
   local APP = [[
     local held
     app:websocket("/", {
@@ -486,7 +477,7 @@ describe("What waits behind a suspended handler", function()
   ]]
 
   it("is bounded by its bytes: reading pauses, nothing is lost, order is kept", function()
-    local server = gateway.start({ app = APP, args = { "--limit-suspended-bytes", "1024" } })
+    local server = gateway.start({ app = APP, arguments = { "--limit-suspended-bytes", "1024" } })
     server:freeze()
     local ws = server:websocket("/")
     ws:send("sleep")
@@ -501,11 +492,11 @@ describe("What waits behind a suspended handler", function()
     for i = 1, 100 do
       ws:expect(texts[i])
     end
-    ws:expect_silence()
+    ws:expect_nothing_queued()
   end)
 
   it("keeps its order through one suspension after another", function()
-    local server = gateway.start({ app = APP, args = { "--limit-suspended-events", "3" } })
+    local server = gateway.start({ app = APP, arguments = { "--limit-suspended-events", "3" } })
     server:freeze()
     local ws = server:websocket("/")
     for i = 1, 30 do
@@ -515,12 +506,12 @@ describe("What waits behind a suspended handler", function()
     for i = 1, 30 do
       ws:expect((i % 3 == 0 and "sleep " or "") .. i)
     end
-    ws:expect_silence()
+    ws:expect_nothing_queued()
   end)
 
   it("does not count as idleness", function()
     local server = gateway.start({
-      args = { "--limit-suspended-events", "3" },
+      arguments = { "--limit-suspended-events", "3" },
       app = [[
         app:websocket("/", { idle_timeout = 5, ping_every = 2, on_message = function(conn, data)
           if data == "1" then perigee.sleep(60) end
@@ -549,37 +540,37 @@ describe("What waits behind a suspended handler", function()
   end
 
   it("does not hide a close frame that came before ours", function()
-    local server = gateway.start({ app = APP, args = { "--limit-suspended-events", "3" } })
+    local server = gateway.start({ app = APP, arguments = { "--limit-suspended-events", "3" } })
     server:freeze()
     local ws = server:websocket("/", { auto_close = false })
     local close = websocket.close_payload(1000)
     ws:send_raw(burst(websocket.frame({ opcode = "close", payload = close })))
     server:wait_for({ tasks = 1 })
-    server:http("/close")
+    server:get("/close")
     ws:wait_until(function()
       return ws.closed ~= nil
     end, "the close frame")
     -- No time passes: both close frames are through, and that is the end.
     ws.conn:expect_eof()
-    server:wait_log("closed with")
+    server.log:expect("closed with")
   end)
 
   it("does not hide the answer to our close frame", function()
-    local server = gateway.start({ app = APP, args = { "--limit-suspended-events", "3" } })
+    local server = gateway.start({ app = APP, arguments = { "--limit-suspended-events", "3" } })
     server:freeze()
     local ws = server:websocket("/", { auto_close = false })
     -- The packet ends in the middle of a frame.
     local frame = websocket.frame({ payload = ("y"):rep(200) })
     ws:send_raw(burst(frame:sub(1, 100)))
     server:wait_for({ tasks = 1 })
-    server:http("/close")
+    server:get("/close")
     ws:wait_until(function()
       return ws.closed ~= nil
     end, "the close frame")
     ws:send_raw(frame:sub(101))
     ws:send_close(4000)
     ws.conn:expect_eof()
-    server:wait_log("closed with 4000")
+    server.log:expect("closed with 4000")
   end)
 
   it("ends with the connection, whatever else was waiting", function()
@@ -592,20 +583,20 @@ describe("What waits behind a suspended handler", function()
     server:wait_for({ tasks = 1 })
     ws:close()
     server:wait_for({ connections = 0 })
-    server:wait_log("closed with 1000")
+    server.log:expect("closed with 1000")
   end)
 
   it("is bounded in signals as in messages", function()
     local server = gateway.start({
       app = APP,
-      args = { "--limit-suspended-events", "1000", "--limit-suspended-bytes", "4096" },
+      arguments = { "--limit-suspended-events", "1000", "--limit-suspended-bytes", "4096" },
     })
     server:freeze()
     local ws = server:websocket("/")
     ws:send("sleep")
     server:wait_for({ tasks = 1 })
     for _ = 1, 100 do
-      server:http({ method = "POST", path = "/signal", body = ("s"):rep(1000) })
+      server:request({ method = "POST", path = "/signal", body = ("s"):rep(1000) })
     end
     server:advance(1)
     ws:expect("sleep")

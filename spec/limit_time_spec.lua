@@ -2,9 +2,9 @@
 local bit = require("bit")
 local ffi = require("ffi")
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
+local http = require("perigee.testing.http")
 local lfs = require("lfs")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 local HELLO = [[
   app:get("/", function() return "hello" end)
@@ -14,14 +14,12 @@ local HELLO = [[
 ]]
 
 local function start(...)
-  local server = gateway.start({ app = HELLO, args = { ... } })
+  local server = gateway.start({ app = HELLO, arguments = { ... } })
   server:freeze()
   return server
 end
 
 describe("A timeout given on the command line", function()
-  after_each(gateway.clean_up)
-
   it("is that of a head", function()
     local server = start("--limit-header-timeout", "3")
     local conn = server:raw()
@@ -87,7 +85,7 @@ describe("A timeout given on the command line", function()
 
   it("is that of a close frame's answer", function()
     local server = gateway.start({
-      args = { "--limit-close-timeout", "2" },
+      arguments = { "--limit-close-timeout", "2" },
       app = [[
         app:websocket("/", {
           on_message = function(conn) conn:close(4000) end,
@@ -103,9 +101,9 @@ describe("A timeout given on the command line", function()
     end, "the close frame")
     server:advance(1.9)
     assert.equal(1, server:counters().connections)
-    assert.is_nil(server:log():find("closed with", 1, true))
+    assert.is_nil(server.log:text():find("closed with", 1, true))
     server:advance(0.2)
-    server:wait_log("closed with 4000")
+    server.log:expect("closed with 4000")
     server:wait_for({ connections = 0 })
   end)
 
@@ -191,8 +189,6 @@ local function option_of(pid, port, level, name)
 end
 
 describe("Data that nobody acknowledges", function()
-  after_each(gateway.clean_up)
-
   it("ends its connection after the user timeout, which every accepted socket has", function()
     local IPPROTO_TCP, TCP_USER_TIMEOUT = 6, 18
     local server = start("--limit-user-timeout", "7")
@@ -203,8 +199,6 @@ describe("Data that nobody acknowledges", function()
 end)
 
 describe("A rate", function()
-  after_each(gateway.clean_up)
-
   local function rate(excess)
     local server = gateway.start({
       app = ([[
@@ -219,14 +213,11 @@ describe("A rate", function()
     return server, server:websocket("/")
   end
 
-  -- Between two answers of the gateway it has polled, so that everything sent was read and
-  -- everything due was written: no wait is needed to know what there is.
   local function expect_count(server, ws, count)
-    server:counters()
-    server:counters()
+    server:settle()
     repeat
     until not ws.conn:poll_once()
-    ws:handle_frames()
+    ws:parse()
     assert.equal(count, #ws.queue)
   end
 
@@ -267,7 +258,7 @@ describe("A rate", function()
       ws:expect(tostring(i))
     end
     ws:expect_close(1000, "done")
-    server:wait_log("closed with 1000")
+    server.log:expect("closed with 1000")
   end)
 
   it("whose excess is dropped answers pings meanwhile", function()
@@ -278,7 +269,7 @@ describe("A rate", function()
     ws:fence()
     ws:expect("1")
     ws:expect("2")
-    ws:expect_silence()
+    ws:expect_nothing_queued()
   end)
 
   it("whose excess closes says so, after what was allowed", function()
@@ -289,6 +280,6 @@ describe("A rate", function()
     ws:expect("1")
     ws:expect("2")
     ws:expect_close(1008)
-    server:wait_log("closed with 1008")
+    server.log:expect("closed with 1008")
   end)
 end)

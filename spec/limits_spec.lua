@@ -1,16 +1,14 @@
 -- Everything a client can grow has a limit, and a script that misbehaves hurts only itself.
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local json = require("spec.support.json")
+local http = require("perigee.testing.http")
+local json = require("perigee.testing.json")
 local system_calls = require("spec.support.system_calls")
-local websocket = require("spec.support.websocket")
+local websocket = require("perigee.testing.websocket")
 
 describe("A limit", function()
-  after_each(gateway.clean_up)
-
   it("bounds connections in all: more are answered with 503", function()
     local server = gateway.start({
-      args = { "--limit-connections", "3" },
+      arguments = { "--limit-connections", "3" },
       app = [[app:websocket("/", {}) app:get("/", function() return "hello" end)]],
     })
     local open = {}
@@ -24,7 +22,7 @@ describe("A limit", function()
     conn:close()
     open[1]:close()
     server:wait_for({ connections = 2, http = 0 })
-    assert.equal(200, server:http("/").status)
+    assert.equal(200, server:get("/").status)
   end)
 
   it("bounds a message, by the route's own size", function()
@@ -101,7 +99,7 @@ describe("A limit", function()
       })
     ]],
     })
-    server:allow_log("slow")
+    server.log:allow("slow")
     local slow = server:websocket("/", { worker = 2, receive_buffer = 4096 })
     local quick = server:websocket("/", { worker = 2 })
     local speaker = server:websocket("/")
@@ -144,7 +142,7 @@ describe("A limit", function()
     local ws = server:websocket("/", { receive_buffer = 4096 })
     ws:pause()
     ws:send("go")
-    server:wait_log("refused: too_large")
+    server.log:expect("refused: too_large")
     ws:resume()
     ws:wait_until(function()
       return ws.closed ~= nil
@@ -185,7 +183,7 @@ describe("A limit", function()
     end
     drop:expect("1")
     drop:expect("2")
-    drop:expect_silence()
+    drop:expect_nothing_queued()
     server:advance(1)
     drop:send("5")
     drop:expect("5")
@@ -201,7 +199,7 @@ describe("A limit", function()
     ]],
     })
     local function nested(depth)
-      return server:http({
+      return server:request({
         method = "POST",
         path = "/",
         body = ("["):rep(depth) .. ("]"):rep(depth),
@@ -216,7 +214,7 @@ describe("A limit", function()
     "bounds the events that wait behind a suspended handler: reading pauses, nothing is lost",
     function()
       local server = gateway.start({
-        args = { "--limit-suspended-events", "10" },
+        arguments = { "--limit-suspended-events", "10" },
         app = [[
         local first = true
         app:websocket("/", { on_message = function(conn, data)
@@ -242,7 +240,7 @@ describe("A limit", function()
 
   it("bounds fragments", function()
     local server = gateway.start({
-      args = { "--limit-fragments", "4" },
+      arguments = { "--limit-fragments", "4" },
       app = [[app:websocket("/", { on_message = function(conn, data) conn:send(data) end })]],
     })
     local function fragments(count)
@@ -259,7 +257,7 @@ describe("A limit", function()
 
   it("bounds shared dictionaries: full", function()
     local server = gateway.start({
-      args = { "--limit-shared-bytes", "65536" },
+      arguments = { "--limit-shared-bytes", "65536" },
       app = [[
         app:get("/", function()
           local shared = perigee.shared("s")
@@ -271,7 +269,7 @@ describe("A limit", function()
         end)
       ]],
     })
-    assert.equal("full", server:http("/").body)
+    assert.equal("full", server:get("/").body)
   end)
 
   it("bounds history by count, and by refusing where asked", function()
@@ -295,7 +293,7 @@ describe("A limit", function()
       end)
     ]],
     })
-    local value = json.decode(server:http("/").body)
+    local value = json.decode(server:get("/").body)
     assert.equal("ok ok full", table.concat(value.codes, " "))
     assert.equal("2 3", value.short)
     assert.equal("1 2", value.strict)
@@ -306,7 +304,7 @@ describe("A limit", function()
     server:freeze()
     local silent = server:raw()
     -- A later connection was answered, so the earlier one was accepted.
-    assert.equal("hello", server:http("/").body)
+    assert.equal("hello", server:get("/").body)
     server:advance(10.1)
     local bytes = silent:expect_closed()
     assert.truthy(bytes == "" or bytes:find("^HTTP/1.1 408 "))
@@ -314,8 +312,6 @@ describe("A limit", function()
 end)
 
 describe("Lua that misbehaves", function()
-  after_each(gateway.clean_up)
-
   local APP = [[
     app:get("/hello", function() return "hello" end)
     app:get("/raise", function() error("it broke") end)
@@ -370,14 +366,14 @@ describe("Lua that misbehaves", function()
   before_each(function()
     server = gateway.start({ app = APP, workers = 2 })
     server:freeze()
-    server:allow_log(".")
+    server.log:allow(".")
     bystander = server:websocket("/echo", { worker = 1 })
   end)
 
   local function still_well()
     bystander:send("still here")
     bystander:expect("still here")
-    assert.equal("hello", server:http("/hello").body)
+    assert.equal("hello", server:get("/hello").body)
   end
 
   it("in an HTTP handler is a 500 and nothing more", function()
@@ -399,9 +395,9 @@ describe("Lua that misbehaves", function()
       "bad-option",
       "global",
     }) do
-      assert.equal(500, server:http("/" .. name).status, name)
+      assert.equal(500, server:get("/" .. name).status, name)
     end
-    assert.equal("topic", server:http("/bad-topic").body)
+    assert.equal("topic", server:get("/bad-topic").body)
     still_well()
   end)
 
@@ -410,31 +406,31 @@ describe("Lua that misbehaves", function()
     conn:write(http.request({ path = "/yield" }))
     still_well()
     conn:close()
-    assert.equal(20 * 1024 * 1024, #server:http({ path = "/huge", seconds = 20 }).body)
+    assert.equal(20 * 1024 * 1024, #server:request({ path = "/huge", seconds = 20 }).body)
     still_well()
   end)
 
   it("in what it spawns, plans or repeats is logged, and repeated again", function()
-    assert.equal("spawned", server:http("/spawn").body)
-    server:wait_log("spawned and broke")
-    assert.equal("planned", server:http("/after").body)
+    assert.equal("spawned", server:get("/spawn").body)
+    server.log:expect("spawned and broke")
+    assert.equal("planned", server:get("/after").body)
     server:advance(5)
-    server:wait_log("later and broke")
-    server:wait_log("tick 1 broke")
+    server.log:expect("later and broke")
+    server.log:expect("tick 1 broke")
     server:advance(5)
-    server:wait_log("tick 2 broke")
+    server.log:expect("tick 2 broke")
     still_well()
   end)
 
   it("is logged with file, line, traceback and route", function()
-    server:http("/raise")
-    local line = server:wait_log("it broke")
+    server:get("/raise")
+    local line = server.log:expect("it broke")
     assert.truthy(line:find("main%.lua:2"), line)
     assert.truthy(
-      line:find("/raise", 1, true) or server:log():find("route=?[^\n]*/raise"),
-      server:log()
+      line:find("/raise", 1, true) or server.log:text():find("route=?[^\n]*/raise"),
+      server.log:text()
     )
-    assert.truthy(server:log():find("stack traceback"))
+    assert.truthy(server.log:text():find("stack traceback"))
   end)
 
   it("in any hook of a WebSocket ends that one alone, with 1011", function()
@@ -459,7 +455,7 @@ describe("Lua that misbehaves", function()
   it("in an event stream ends that one alone", function()
     local stream = server:sse("/broken-stream", { any_status = true })
     if stream.blocks then
-      stream:expect_end()
+      stream:expect_close()
     else
       assert.equal(500, stream.status)
     end
@@ -480,8 +476,6 @@ describe("Lua that misbehaves", function()
 end)
 
 describe("Everything that was taken is given back", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     it("after connections of every kind, ended in every way", function()
       local server = gateway.start({
@@ -517,7 +511,7 @@ describe("Everything that was taken is given back", function()
             ws:send("sleep")
           end
           ws:fence()
-          server:http({ path = "/", worker = worker })
+          server:request({ path = "/", worker = worker })
           clients[#clients + 1] = ws
           clients[#clients + 1] = stream
         end
@@ -538,8 +532,6 @@ describe("Everything that was taken is given back", function()
 end)
 
 describe("Writes", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     it("of 100 publications in one turn to 10 subscribers are 10", function()
       local server = gateway.start({

@@ -1,6 +1,6 @@
 -- A handler without an end holds up its worker: it is named, and the others go on.
 local gateway = require("spec.support.gateway")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 describe("A worker that is stuck", function()
   local directory, release
@@ -10,7 +10,6 @@ describe("A worker that is stuck", function()
   end)
   after_each(function()
     posix.write_file(directory, "release", "")
-    gateway.clean_up()
     posix.remove_directory(directory)
   end)
 
@@ -18,7 +17,7 @@ describe("A worker that is stuck", function()
   local function start(opts)
     opts.app = ("local function hold() while not io.open(%q) do end end "):format(release)
       .. opts.app
-    opts.args = opts.args or { "--stall-timeout", "0.3" }
+    opts.arguments = opts.arguments or { "--stall-timeout", "0.3" }
     return gateway.start(opts)
   end
 
@@ -28,9 +27,9 @@ describe("A worker that is stuck", function()
 
   -- What the log says of it, expected to be there.
   local function stuck_line(server, what)
-    local line = server:wait_log("stuck", 5)
+    local line = server.log:expect("stuck", 5)
     assert.truthy(line:find(what), line)
-    server:expect_log("stuck")
+    server.log:expect("stuck")
     return line
   end
 
@@ -52,8 +51,8 @@ describe("A worker that is stuck", function()
     assert.truthy(line:find(", connection " .. id, 1, true), line)
     let_go()
     ws:expect(id)
-    server:wait_log("worker 1 goes on after %d+%.%d s")
-    local _, count = server:log():gsub("stuck", "")
+    server.log:expect("worker 1 goes on after %d+%.%d s")
+    local _, count = server.log:text():gsub("stuck", "")
     assert.equal(1, count)
   end)
 
@@ -62,7 +61,7 @@ describe("A worker that is stuck", function()
     server:raw():write("GET /slow/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
     stuck_line(server, "in the handler of /slow/:id %(.*main%.lua:1%)$")
     let_go()
-    server:wait_log("goes on")
+    server.log:expect("goes on")
   end)
 
   it("is named in a timer, also when that has slept before", function()
@@ -77,10 +76,10 @@ describe("A worker that is stuck", function()
         end)
       ]],
     })
-    server:http("/")
+    server:get("/")
     stuck_line(server, "in perigee%.spawn %(.*main%.lua:2%)$")
     let_go()
-    server:wait_log("goes on")
+    server.log:expect("goes on")
   end)
 
   it("does not hold up the others", function()
@@ -94,10 +93,10 @@ describe("A worker that is stuck", function()
     server:raw({ worker = 2 }):write("GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
     stuck_line(server, "worker 2 .* in the handler of /hold")
     for _ = 1, 10 do
-      assert.equal("fine", server:http({ path = "/", worker = 1 }).body)
+      assert.equal("fine", server:request({ path = "/", worker = 1 }).body)
     end
     let_go()
-    server:wait_log("worker 2 goes on")
+    server.log:expect("worker 2 goes on")
   end)
 
   it("gets no new connections from the port that they share, until it goes on", function()
@@ -113,7 +112,7 @@ describe("A worker that is stuck", function()
     local function answering()
       local names, count = {}, 0
       for _ = 1, 60 do
-        local name = server:http({ path = "/", listener = 1 }).body
+        local name = server:request({ path = "/", listener = 1 }).body
         if not names[name] then
           names[name], count = true, count + 1
         end
@@ -125,13 +124,13 @@ describe("A worker that is stuck", function()
     stuck_line(server, "worker 2")
     assert.equal(2, answering())
     let_go()
-    server:wait_log("worker 2 goes on")
+    server.log:expect("worker 2 goes on")
     assert.equal(3, answering())
   end)
 
   it("is not one that sleeps for want of work", function()
     local server = start({
-      args = { "--stall-timeout", "0.04" },
+      arguments = { "--stall-timeout", "0.04" },
       workers = 2,
       app = [[
         app:get("/", function() return "" end)
@@ -139,13 +138,13 @@ describe("A worker that is stuck", function()
       ]],
     })
     -- Noise of a busy machine may be told; what counts is that nobody is stuck for long.
-    server:allow_log("stuck for 0%.%d s outside of handlers")
-    assert.equal(200, server:http("/later").status)
+    server.log:allow("stuck for 0%.%d s outside of handlers")
+    assert.equal(200, server:get("/later").status)
   end)
 
   it("is nobody's affair when the timeout is 0", function()
     local server = start({
-      args = { "--stall-timeout", "0" },
+      arguments = { "--stall-timeout", "0" },
       app = [[
         app:get("/", function()
           local stop = os.clock() + 0.3
@@ -154,20 +153,21 @@ describe("A worker that is stuck", function()
         end)
       ]],
     })
-    assert.equal("done", server:http({ path = "/", seconds = 10 }).body)
+    assert.equal("done", server:request({ path = "/", seconds = 10 }).body)
   end)
 
   it("does not keep the gateway from ending when the drain time is over", function()
     local server = start({
-      args = { "--stall-timeout", "0.2", "--drain-timeout", "0.2" },
-      test = false,
+      arguments = { "--stall-timeout", "0.2", "--drain-timeout", "0.2" },
+      test_mode = false,
       workers = 2,
       app = [[app:get("/", function() hold() return "" end)]],
     })
     server:raw():write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     stuck_line(server, "in the handler of /")
-    server:expect_log("ends without it")
+    server.log:allow("ends without it")
     server:signal("TERM")
     server:expect_exit(1)
+    server.log:expect("ends without it")
   end)
 end)

@@ -1,13 +1,12 @@
 -- Files from a directory: app:static and `file` responses.
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local posix = require("spec.support.posix")
+local http = require("perigee.testing.http")
+local posix = require("perigee.testing.posix")
 
 describe("Static files", function()
   local server
   setup(function()
     server = gateway.start({
-      keep = true,
       script = [[
         local perigee = require("perigee")
         local app = perigee.app()
@@ -37,12 +36,10 @@ describe("Static files", function()
       },
     })
   end)
-  teardown(gateway.stop_all)
-  after_each(gateway.clean_up)
 
   -- A request whose path is not touched by anything on its way.
   local function get(path, headers, method)
-    return server:http({ path = path, headers = headers, method = method })
+    return server:request({ path = path, headers = headers, method = method })
   end
 
   it("come with the type that their name says", function()
@@ -124,7 +121,7 @@ describe("Static files", function()
 
   it("change their ETag when they change", function()
     local before = get("/files/style.css").headers.etag
-    posix.write_file(server.directory, "public/style.css", "p { color: red }")
+    posix.write_file(server.script:match("^(.*)/"), "public/style.css", "p { color: red }")
     local after = get("/files/style.css")
     assert.equal("p { color: red }", after.body)
     assert.are_not.equal(before, after.headers.etag)
@@ -220,7 +217,7 @@ describe("Static files", function()
   end)
 
   it("take GET and HEAD alone", function()
-    local response = server:http({ method = "POST", path = "/files/text.txt", body = "x" })
+    local response = server:request({ method = "POST", path = "/files/text.txt", body = "x" })
     assert.equal(405, response.status)
     assert.truthy(response.headers.allow:find("GET"))
   end)
@@ -236,7 +233,7 @@ describe("Static files", function()
     assert.equal(304, get("/one", { ["If-None-Match"] = response.headers.etag }).status)
     assert.equal("<!", get("/one", { Range = "bytes=0-1" }).body)
     assert.equal(404, get("/gone").status)
-    server:allow_log("/escape")
+    server.log:allow("/escape")
     local escaped = get("/escape")
     assert.is_true(escaped.status >= 400)
     assert.is_nil(escaped.body:find("root:", 1, true))

@@ -1,9 +1,9 @@
 -- What the gateway took for its clients it gives back, and without work it does none.
 local buffer = require("string.buffer")
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local posix = require("spec.support.posix")
-local websocket = require("spec.support.websocket")
+local http = require("perigee.testing.http")
+local posix = require("perigee.testing.posix")
+local websocket = require("perigee.testing.websocket")
 
 local IS_SANITIZED = os.getenv("PERIGEE_SANITIZE") == "1"
 local KIB = 1024
@@ -32,8 +32,6 @@ local function expect_at_most(bytes, most, what)
 end
 
 describe("Two rounds of 10,000 connections", function()
-  after_each(gateway.clean_up)
-
   local ROUND, BATCH, ROOM = IS_SANITIZED and 500 or 10000, 500, 5
   if IS_SANITIZED then
     BATCH = 100
@@ -146,8 +144,6 @@ describe("Two rounds of 10,000 connections", function()
 end)
 
 describe("A burst of 100 MB through 200 connections", function()
-  after_each(gateway.clean_up)
-
   local COUNT = IS_SANITIZED and 20 or 200
   local SLACK = 4 * KIB * KIB
 
@@ -225,7 +221,7 @@ describe("A burst of 100 MB through 200 connections", function()
     for _, ws in ipairs(clients) do
       ws:pause()
     end
-    assert.equal("flooded", server:http({ path = "/flood/170", seconds = 20 }).body)
+    assert.equal("flooded", server:request({ path = "/flood/170", seconds = 20 }).body)
     for _, ws in ipairs(clients) do
       ws:resume()
       for _ = 1, 170 do
@@ -240,18 +236,17 @@ describe("A burst of 100 MB through 200 connections", function()
     local server = gateway.start({ app = APP, workers = 2 })
     local before = warm(server)
     local count = IS_SANITIZED and 5000 or 90000
-    assert.equal("filled", server:http({ path = "/fill/" .. count, seconds = 20 }).body)
+    assert.equal("filled", server:request({ path = "/fill/" .. count, seconds = 20 }).body)
     assert.equal(count, server:counters().history_messages)
     -- Something small and lasting is allocated behind it, as in any life.
     local clients = open_all(server)
-    assert.equal("cleared", server:http("/clear").body)
+    assert.equal("cleared", server:get("/clear").body)
     close_all(clients)
     expect_at_most(settled(server), before * 1.1 + SLACK, "afterwards")
   end)
 end)
 
 describe("A WebSocket that waits", function()
-  after_each(gateway.clean_up)
 
   local COUNT = IS_SANITIZED and 200 or 4000
 
@@ -311,8 +306,6 @@ describe("A WebSocket that waits", function()
 end)
 
 describe("An idle gateway with 100 open connections", function()
-  after_each(gateway.clean_up)
-
   -- System calls of all threads within one second.
   local function calls_of_a_second(server)
     local directory = posix.temporary_directory()
@@ -373,7 +366,6 @@ describe("An idle gateway with 100 open connections", function()
 end)
 
 describe("Stalls of the loop", function()
-  after_each(gateway.clean_up)
 
   local WORK_US = 200000
 
@@ -431,7 +423,6 @@ describe("Stalls of the loop", function()
 end)
 
 describe("Readers that do not read", function()
-  after_each(gateway.clean_up)
 
   local LIVE, DEAD, MESSAGES = 10, 10, 300
   -- In all more than the kernel keeps for a connection.
@@ -472,7 +463,7 @@ describe("Readers that do not read", function()
     -- They were dead, or this would prove nothing: what was kept for them has passed its limit.
     server:wait_for({ subscriptions = LIVE }, 10)
     for _, ws in ipairs(live) do
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end
   end)
 
@@ -503,7 +494,6 @@ describe("Readers that do not read", function()
 end)
 
 describe("What C holds of Lua's for each connection", function()
-  after_each(gateway.clean_up)
 
   -- More than one of the collector's pieces, and than the registry holds itself.
   local COUNT = IS_SANITIZED and 600 or 1400
@@ -553,7 +543,6 @@ describe("What C holds of Lua's for each connection", function()
 end)
 
 describe("A running gateway", function()
-  after_each(gateway.clean_up)
 
   it("gives memory back by itself after a burst", function()
     local server = gateway.start({
@@ -573,11 +562,11 @@ describe("A running gateway", function()
     })
     local before = settled(server)
     local count = IS_SANITIZED and 1000 or 50000
-    assert.equal("filled", server:http({ path = "/fill/" .. count, seconds = 20 }).body)
+    assert.equal("filled", server:request({ path = "/fill/" .. count, seconds = 20 }).body)
     assert.is_true(IS_SANITIZED or resident(server) > before + 40 * KIB * KIB)
     -- A while in which nothing is to be given back.
     posix.pause(2.5)
-    assert.equal("cleared", server:http("/clear").body)
+    assert.equal("cleared", server:get("/clear").body)
     local deadline, most = posix.deadline(15), before * 1.1 + 4 * KIB * KIB
     while not IS_SANITIZED and resident(server) > most and posix.now() < deadline do
       posix.pause(0.1)

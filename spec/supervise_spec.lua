@@ -1,6 +1,6 @@
 -- `--supervise`: a parent process that keeps the sockets, and a gateway that comes back.
 local gateway = require("spec.support.gateway")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 local APP = [[
   app:get("/", function() return "hello" end)
@@ -11,12 +11,10 @@ local APP = [[
 ]]
 
 describe("A supervised gateway", function()
-  after_each(gateway.clean_up)
-
   local function start(opts)
     opts = opts or {}
     opts.app = opts.app or APP
-    opts.args = opts.args or { "--supervise" }
+    opts.arguments = opts.arguments or { "--supervise" }
     return gateway.start(opts)
   end
 
@@ -30,8 +28,7 @@ describe("A supervised gateway", function()
   local function crash(server)
     local child = assert(child_of(server), "no child")
     assert.is_true(posix.kill(child, "KILL"))
-    server:expect_log("ended with signal 9")
-    server:wait_log(("process %d%%) ended with signal 9"):format(child))
+    server.log:expect(("process %d%%) ended with signal 9"):format(child))
     return child
   end
 
@@ -39,13 +36,13 @@ describe("A supervised gateway", function()
     local server = start()
     local child = child_of(server)
     assert.is_true(child ~= nil and child ~= server.pid)
-    assert.equal("hello", server:http("/").body)
+    assert.equal("hello", server:get("/").body)
     server:stop()
     assert.is_false(posix.kill(child, 0))
   end)
 
   it("is switched on in the environment too, and ends on SIGINT", function()
-    local server = start({ args = {}, env = { PERIGEE_SUPERVISE = "1" } })
+    local server = start({ arguments = {}, env = { PERIGEE_SUPERVISE = "1" } })
     assert.is_true(child_of(server) ~= nil)
     server:signal("INT")
     server:expect_exit(0)
@@ -72,7 +69,7 @@ describe("A supervised gateway", function()
     assert.is_true(child_of(server) ~= old)
     -- Its listeners were named once: the next line is the answer.
     assert.equal(0, server:counters().connections)
-    assert.equal("hello", server:http({ path = "/", worker = 2 }).body)
+    assert.equal("hello", server:request({ path = "/", worker = 2 }).body)
   end)
 
   it("comes back on a Unix socket, whose file goes at the end", function()
@@ -80,7 +77,7 @@ describe("A supervised gateway", function()
     local path = directory .. "/socket"
     local server = start({ listen = { "unix:" .. path } })
     crash(server)
-    assert.equal("hello", server:http({ path = "/", listener = 1 }).body)
+    assert.equal("hello", server:request({ path = "/", listener = 1 }).body)
     server:stop()
     assert.is_nil(io.open(path))
     assert.is_falsy(os.rename(path, path))
@@ -88,18 +85,18 @@ describe("A supervised gateway", function()
   end)
 
   it("is restarted when a worker is stuck", function()
-    local server = start({ args = { "--supervise", "--stall-timeout", "0.3" }, workers = 2 })
+    local server = start({ arguments = { "--supervise", "--stall-timeout", "0.3" }, workers = 2 })
     server:raw({ worker = 2 }):write("GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    server:wait_log("worker 2 has been stuck for .* in the handler of /hold", 5)
-    server:wait_log("is stuck, and is killed", 10)
-    server:wait_log("ended with signal 9", 5)
+    server.log:expect("worker 2 has been stuck for .* in the handler of /hold", 5)
+    server.log:expect("is stuck, and is killed", 10)
+    server.log:expect("ended with signal 9", 5)
     for _, pattern in ipairs({ "has been stuck", "is stuck, and", "ended with signal 9" }) do
-      server:expect_log(pattern)
+      server.log:expect(pattern)
     end
-    assert.equal("hello", server:http({ path = "/", worker = 2 }).body)
+    assert.equal("hello", server:request({ path = "/", worker = 2 }).body)
     -- What kept connections from the worker that was stuck has gone with it.
     for _ = 1, 40 do
-      assert.equal("hello", server:http({ path = "/", listener = 1 }).body)
+      assert.equal("hello", server:request({ path = "/", listener = 1 }).body)
     end
   end)
 
@@ -114,7 +111,7 @@ describe("A supervised gateway", function()
     is_refused()
     crash(server)
     is_refused()
-    assert.equal("hello", server:http("/").body)
+    assert.equal("hello", server:get("/").body)
   end)
 
   it("does not start at all with a script that does not load", function()
@@ -134,32 +131,33 @@ describe("A supervised gateway", function()
     local script = "local perigee = require('perigee') local app = perigee.app() "
       .. "app:get('/', function() return 'hello' end) return app"
     local server = gateway.start({
-      script = script,
-      files = { ["main.lua"] = script },
-      args = { "--supervise" },
+      script = script .. "\n",
+      arguments = { "--supervise" },
     })
-    posix.write_file(server.directory, "main.lua", "local = 1\n")
+    local directory = server.script:match("^(.*)/")
+    posix.write_file(directory, "main.lua", "local = 1\n")
     crash(server)
-    server:wait_log("ended with exit code 1; it starts again in 0%.2 s", 5)
-    server:wait_log("ended with exit code 1; it starts again in 0%.4 s", 5)
-    server:expect_log("ended with exit code 1")
-    posix.write_file(server.directory, "main.lua", script)
-    assert.equal("hello", server:http({ path = "/", seconds = 10 }).body)
+    server.log:expect("ended with exit code 1; it starts again in 0%.2 s", 5)
+    server.log:expect("ended with exit code 1; it starts again in 0%.4 s", 5)
+    server.log:allow("ended with exit code 1")
+    posix.write_file(directory, "main.lua", script)
+    assert.equal("hello", server:request({ path = "/", seconds = 10 }).body)
   end)
 
   it("ends at once when it is asked to while it is away", function()
-    local server = start({ test = false })
+    local server = start({ test_mode = false })
     crash(server)
     server:stop()
   end)
 
   it("ends at once when asked twice", function()
-    local server = start({ test = false, args = { "--supervise", "--drain-timeout", "60" } })
+    local server =
+      start({ test_mode = false, arguments = { "--supervise", "--drain-timeout", "60" } })
     server:raw():write("GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    server:wait_log("holding")
+    server.log:expect("holding")
     local child = child_of(server)
     server:signal("TERM")
-    server:wait_log("stopping")
+    server.log:expect("stopping")
     server:signal("TERM")
     server:expect_exit(137)
     assert.is_false(posix.kill(child, 0))

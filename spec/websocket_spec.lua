@@ -1,7 +1,7 @@
 -- WebSockets as a client sees them (RFC 6455).
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local websocket = require("spec.support.websocket")
+local http = require("perigee.testing.http")
+local websocket = require("perigee.testing.websocket")
 
 local ECHO = [[
   app:websocket("/echo", {
@@ -36,11 +36,8 @@ describe("A WebSocket handshake", function()
       app:websocket("/rooms/:room", { on_open = function(conn) conn:send(conn.request.params.room) end })
       app:get("/plain", function() return "plain" end)
     ]],
-      keep = true,
     })
   end)
-  teardown(gateway.stop_all)
-  after_each(gateway.clean_up)
 
   -- How a handshake is answered that is changed in one point.
   local function answer(opts, path)
@@ -194,14 +191,11 @@ describe("WebSocket messages", function()
         on_message = function(conn, data, is_binary) conn:send(data, { binary = is_binary }) end,
       })
     ]],
-      keep = true,
     })
   end)
-  teardown(gateway.stop_all)
   before_each(function()
     ws = server:websocket("/echo")
   end)
-  after_each(gateway.clean_up)
 
   it("of text and of bytes keep their kind", function()
     ws:send("Grüße 👋")
@@ -360,15 +354,12 @@ describe("A WebSocket closes", function()
       })
       app:websocket("/broken-open", { on_open = function() error("it broke") end })
     ]],
-      keep = true,
     })
-    server:allow_log("it broke")
+    server.log:allow("it broke")
   end)
-  teardown(gateway.stop_all)
   before_each(function()
     ws = server:websocket("/echo")
   end)
-  after_each(gateway.clean_up)
 
   local wrong = {
     ["an unmasked frame"] = { payload = "x", mask = false },
@@ -586,8 +577,6 @@ local HOOKS = [[
 ]]
 
 describe("on_close is told exactly once", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server, watcher
     before_each(function()
@@ -614,7 +603,7 @@ describe("on_close is told exactly once", function()
       if reason then
         assert.equal(reason, event.reason)
       end
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
     end
 
     it("when the client closes", function()
@@ -661,16 +650,16 @@ describe("on_close is told exactly once", function()
       ws:wait_until(function()
         return ws.closed ~= nil
       end, "the close frame")
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
       server:advance(5.1)
       expect_close_told(3002, "enough")
     end)
 
     it("when on_open raises", function()
-      server:expect_log("it broke")
       local ws = opened("?open=raise")
       ws:expect_close(1011)
       expect_close_told(1011)
+      server.log:expect("it broke")
     end)
 
     it("when on_open closes", function()
@@ -680,11 +669,11 @@ describe("on_close is told exactly once", function()
     end)
 
     it("when on_message raises", function()
-      server:expect_log("it broke")
       local ws = opened()
       ws:send("raise")
       ws:expect_close(1011)
       expect_close_told(1011)
+      server.log:expect("it broke")
     end)
 
     it("when the client breaks a rule", function()
@@ -715,7 +704,7 @@ describe("on_close is told exactly once", function()
       end
       assert.equal("close", event.what)
       assert.equal(1006, event.code)
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
     end)
 
     it("when the client closes while on_message is suspended", function()
@@ -729,8 +718,8 @@ describe("on_close is told exactly once", function()
 
     it("when a handler is suspended for ever", function()
       server:freeze()
-      server:allow_log("handler_timeout")
-      server:allow_log("timeout")
+      server.log:allow("handler_timeout")
+      server.log:allow("timeout")
       local ws = opened()
       ws:send("sleep")
       watcher:expect({ what = "asleep" })
@@ -741,14 +730,14 @@ describe("on_close is told exactly once", function()
       watcher:expect({ what = "woken", ok = false })
       ws:reset()
       watcher:expect({ what = "close" })
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
     end)
 
     it("when on_close itself raises", function()
-      server:expect_log("it broke")
       server:websocket("/failing-close"):close(1000)
       watcher:expect({ what = "close" })
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
+      server.log:expect("it broke")
     end)
 
     it("when the gateway is stopped, with 1001 for all", function()
@@ -762,7 +751,7 @@ describe("on_close is told exactly once", function()
       end, "1001")
       assert.equal(1001, watcher.closed.code)
       server:expect_exit(0)
-      local _, count = server:log():gsub("left: ", "")
+      local _, count = server.log:text():gsub("left: ", "")
       assert.equal(2, count)
     end)
 
@@ -773,14 +762,14 @@ describe("on_close is told exactly once", function()
       server:signal("TERM")
       ws:expect_close(1001)
       server:expect_exit(0)
-      local _, count = server:log():gsub("left: ", "")
+      local _, count = server.log:text():gsub("left: ", "")
       assert.equal(1, count)
     end)
 
     it("but not when entry was refused", function()
       assert.equal(403, server:websocket("/life?refuse=403", { any_status = true }).status)
       server:websocket("/life?refuse=3000"):expect_close(3000, "no")
-      watcher:expect_silence()
+      watcher:expect_nothing_queued()
     end)
   end)
 end)
@@ -791,7 +780,6 @@ describe("A quiet WebSocket", function()
     server = gateway.start({ app = HOOKS })
     server:freeze()
   end)
-  after_each(gateway.clean_up)
 
   it("is pinged every 25 s", function()
     local ws = server:websocket("/life")
@@ -832,8 +820,6 @@ describe("A quiet WebSocket", function()
 end)
 
 describe("A script's WebSocket", function()
-  after_each(gateway.clean_up)
-
   it("handles one event at a time, in order, though its handler suspends", function()
     local server = gateway.start({
       app = [[
@@ -849,7 +835,7 @@ describe("A script's WebSocket", function()
     ws:send("1")
     ws:send("2")
     ws:expect("begin 1")
-    ws:expect_silence()
+    ws:expect_nothing_queued()
     server:advance(1)
     ws:expect("end 1")
     ws:expect("begin 2")
@@ -918,7 +904,7 @@ describe("A script's WebSocket", function()
     first:expect("joined")
     first:expect("welcome")
     second:expect("welcome")
-    second:expect_silence()
+    second:expect_nothing_queued()
   end)
 
   it("refuses text that is not UTF-8, before anybody gets it", function()

@@ -1,11 +1,9 @@
 -- GET /blog-updates and POST /new-post.
 local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("/blog", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server
     before_each(function()
@@ -13,20 +11,18 @@ describe("/blog", function()
     end)
 
     local function publish(post, worker)
-      local response = server:post_json("/new-post", post, { worker = worker })
+      local response = server:post("/new-post", post, { worker = worker })
       assert.equal(200, response.status, response.body)
       assert.equal("Post published", response.body)
     end
 
     local function post(title)
       return {
-        json = {
-          title = title,
-          id = function(id)
-            return id ~= nil
-          end,
-          timestamp = apps.is_iso,
-        },
+        title = title,
+        id = function(id)
+          return id ~= nil
+        end,
+        timestamp = apps.is_iso,
       }
     end
 
@@ -109,7 +105,7 @@ describe("/blog", function()
       }
       for _, body in ipairs(bodies) do
         local response =
-          server:http({ method = "POST", path = "/new-post", body = body, worker = workers })
+          server:request({ method = "POST", path = "/new-post", body = body, worker = workers })
         assert.equal(400, response.status, body)
         assert.is_true(#response.body > 0)
       end
@@ -121,7 +117,7 @@ describe("/blog", function()
     it("wants the token first, where one is set", function()
       local closed = apps.start(workers, { BLOG_TOKEN = "open sesame" })
       local function status(authorization, body)
-        local response = closed:http({
+        local response = closed:request({
           method = "POST",
           path = "/new-post",
           worker = workers,
@@ -144,7 +140,7 @@ describe("/blog", function()
     end)
 
     it("has a page", function()
-      local response = server:http({ path = "/blog", worker = workers })
+      local response = server:request({ path = "/blog", worker = workers })
       assert.equal(200, response.status)
       assert.truthy(response.headers["content-type"]:find("^text/html"))
     end)

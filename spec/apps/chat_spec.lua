@@ -1,11 +1,9 @@
 -- /chat and POST /login.
 local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("/chat", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server
     before_each(function()
@@ -21,7 +19,7 @@ describe("/chat", function()
     end
 
     local function login(user, worker)
-      local response = server:post_json("/login", { user = user }, { worker = worker })
+      local response = server:post("/login", { user = user }, { worker = worker })
       assert.equal(200, response.status, response.body)
       return json.decode(response.body)
     end
@@ -124,7 +122,7 @@ describe("/chat", function()
       }
       for _, body in ipairs(bodies) do
         local response =
-          server:http({ method = "POST", path = "/login", body = body, worker = workers })
+          server:request({ method = "POST", path = "/login", body = body, worker = workers })
         assert.equal(400, response.status, body)
       end
     end)
@@ -142,8 +140,8 @@ describe("/chat", function()
         ann:send(frame)
       end
       ann:send_binary("\0\1")
-      ann:expect_silence()
-      bob:expect_silence()
+      ann:expect_nothing_queued()
+      bob:expect_nothing_queued()
       ann:send({ type = "chat", message = "still here", timestamp = 1 })
       bob:expect({ message = "still here" })
     end)
@@ -151,19 +149,18 @@ describe("/chat", function()
 
   it("makes a secret at start where none is set, says so, and all workers share it", function()
     local server = apps.start(4, { CHAT_SECRET = false })
-    server:allow_log("CHAT_SECRET")
-    local token =
-      json.decode(server:post_json("/login", { user = "Ann" }, { worker = 1 }).body).token
+    server.log:allow("CHAT_SECRET")
+    local token = json.decode(server:post("/login", { user = "Ann" }, { worker = 1 }).body).token
     for worker = 1, 4 do
       local ws = server:websocket("/chat?token=" .. token, { worker = worker })
       ws:send({ type = "chat", message = "x", timestamp = 1 })
       ws:expect({ user = "Ann" })
       ws:close()
     end
-    server:wait_log("CHAT_SECRET")
+    server.log:expect("CHAT_SECRET")
     -- Another start has another secret.
     local other = apps.start(1, { CHAT_SECRET = false })
-    other:allow_log("CHAT_SECRET")
+    other.log:allow("CHAT_SECRET")
     other:websocket("/chat?token=" .. token):expect_close(1008, "Invalid token")
   end)
 end)

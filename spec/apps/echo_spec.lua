@@ -3,8 +3,6 @@ local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
 
 describe("/echo", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server
     before_each(function()
@@ -31,7 +29,7 @@ describe("/echo", function()
       ann:expect("Broadcast: back")
       eve:expect("Broadcast: back")
       for _, ws in ipairs({ ann, bob, eve }) do
-        ws:expect_silence()
+        ws:expect_nothing_queued()
       end
     end)
 
@@ -39,8 +37,8 @@ describe("/echo", function()
       local ann, bob = visitor(1), visitor(workers)
       ann:send_binary("\0\1\254\255")
       ann:expect_binary("\0\1\254\255")
-      ann:expect_silence()
-      bob:expect_silence()
+      ann:expect_nothing_queued()
+      bob:expect_nothing_queued()
     end)
 
     it("echoes an empty message", function()

@@ -3,8 +3,6 @@ local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
 
 describe("/events", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server
     before_each(function()

@@ -3,19 +3,17 @@ local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
 
 describe("The index page", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     it("links pages that all exist", function()
       local server = apps.start(workers)
-      local index = server:http({ path = "/", worker = workers })
+      local index = server:request({ path = "/", worker = workers })
       assert.equal(200, index.status)
       assert.truthy(index.headers["content-type"]:find("^text/html"))
       local count = 0
       for link in index.body:gmatch("href=[\"']?([^\"'>%s#?]+)") do
         if not link:find(":", 1, true) and not link:find("^//") then
           local path = link:sub(1, 1) == "/" and link or "/" .. link:gsub("^%./", "")
-          local target = server:http({ path = path, worker = (count % workers) + 1 })
+          local target = server:request({ path = path, worker = (count % workers) + 1 })
           assert.equal(200, target.status, link)
           count = count + 1
         end
@@ -32,7 +30,7 @@ describe("The index page", function()
         "/../scripts/main.lua",
         "/%2e%2e/Makefile",
       }) do
-        assert.is_true(server:http(path).status >= 400, path)
+        assert.is_true(server:get(path).status >= 400, path)
       end
     end)
   end)

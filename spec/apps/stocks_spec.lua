@@ -3,8 +3,6 @@ local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
 
 describe("/stocks", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     it("gives several prices a second, of at least 5 symbols, to all the same", function()
       local server = apps.start(workers)
@@ -17,15 +15,12 @@ describe("/stocks", function()
       end
       -- 10 s: at least 3 a second; what comes first may be the present prices.
       for _ = 1, 30 do
-        local event = near:expect({
-          event = "price-update",
-          json = {
-            symbol = apps.is_text,
-            price = function(value)
-              return type(value) == "number" and value > 0
-            end,
-            at = apps.is_iso,
-          },
+        local event = near:expect_event("price-update", {
+          symbol = apps.is_text,
+          price = function(value)
+            return type(value) == "number" and value > 0
+          end,
+          at = apps.is_iso,
         })
         if not symbols[event.json.symbol] then
           symbols[event.json.symbol] = true

@@ -1,11 +1,9 @@
 -- GET /updates: a count of seconds; each third one is the number of readers instead.
 local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("/updates", function()
-  after_each(gateway.clean_up)
-
   gateway.with_workers(describe, function(workers)
     local server
     before_each(function()

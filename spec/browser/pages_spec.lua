@@ -6,13 +6,11 @@ local buffer = require("string.buffer")
 
 local apps = require("spec.support.apps")
 local gateway = require("spec.support.gateway")
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 local JOURNEY_SECONDS = 60
 
 describe("The pages", function()
-  after_each(gateway.clean_up)
-
   -- Runs until the journey ends. `answer(what)` does what it asks for.
   local function travel(journey, bases, answer)
     local command = { "node", "spec/browser/journeys.mjs", journey }
@@ -93,7 +91,7 @@ describe("The pages", function()
       return gateway.start({
         script = "scripts/main.lua",
         workers = 2,
-        test = false,
+        test_mode = false,
         listen = { address },
         env = { CHAT_SECRET = "a secret of the specs", BLOG_TOKEN = false },
       })

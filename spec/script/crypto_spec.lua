@@ -1,10 +1,8 @@
 -- perigee.crypto, ids, secrets and the clock.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("perigee.crypto", function()
-  after_each(gateway.clean_up)
-
   local function evaluate(body, opts)
     opts = opts or {}
     opts.app = ([[
@@ -15,7 +13,7 @@ describe("perigee.crypto", function()
     local server = gateway.start(opts)
     local values = {}
     for worker = 1, opts.workers or 1 do
-      values[worker] = json.decode(server:http({ path = "/", worker = worker }).body)
+      values[worker] = json.decode(server:request({ path = "/", worker = worker }).body)
     end
     return values[1], values
   end

@@ -1,10 +1,8 @@
 -- perigee.json inside a script; the codec's own cases are in spec/core.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("perigee.json", function()
-  after_each(gateway.clean_up)
-
   local server
   local function evaluate(body)
     server = gateway.start({
@@ -14,7 +12,7 @@ describe("perigee.json", function()
       app:post("/", function(request) return { json = { %s } } end)
     ]]):format(body),
     })
-    return json.decode(server:http({ method = "POST", path = "/", body = "[]" }).body)
+    return json.decode(server:request({ method = "POST", path = "/", body = "[]" }).body)
   end
 
   it("brings arrays back as arrays, empty ones too, and null as null", function()

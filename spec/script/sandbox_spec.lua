@@ -1,7 +1,7 @@
 -- What a script sees of Lua, how its files are found, and how its faults are shown.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
-local posix = require("spec.support.posix")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
 
 local function load_error(files)
   local directory = posix.temporary_directory()
@@ -71,8 +71,6 @@ describe("A script that does not load", function()
 end)
 
 describe("A script", function()
-  after_each(gateway.clean_up)
-
   it("sees the library without what leaves the sandbox", function()
     local server = gateway.start({
       app = [[app:get("/", function()
@@ -89,18 +87,18 @@ describe("A script", function()
         return { json = perigee.json.array(names) }
       end)]],
     })
-    assert.same({}, json.decode(server:http("/").body))
+    assert.same({}, json.decode(server:get("/").body))
   end)
 
   it("gets the removed ones back with --unsafe", function()
     local server = gateway.start({
-      args = { "--unsafe" },
+      arguments = { "--unsafe" },
       app = [[
       local ffi = require("ffi")
       app:get("/", function() return type(os.execute) .. " " .. tostring(ffi.sizeof("int")) end)
     ]],
     })
-    assert.equal("function 4", server:http("/").body)
+    assert.equal("function 4", server:get("/").body)
   end)
 
   it("cannot make a global in a handler, in loaded text or in a coroutine", function()
@@ -116,7 +114,7 @@ describe("A script", function()
       end)
     ]],
     })
-    local value = json.decode(server:http("/").body)
+    local value = json.decode(server:get("/").body)
     for i = 1, 5 do
       assert.truthy(value[i]:find('global "made" is assigned', 1, true), value[i])
     end
@@ -135,7 +133,7 @@ describe("A script", function()
       end)
     ]],
     })
-    assert.equal("HEY!30", server:http("/").body)
+    assert.equal("HEY!30", server:get("/").body)
   end)
 
   it("loads each module once, in the same environment", function()
@@ -151,12 +149,12 @@ describe("A script", function()
       end)
     ]],
     })
-    assert.equal("2true", server:http("/").body)
+    assert.equal("2true", server:get("/").body)
   end)
 
   it("logs with place, and nothing it logs can begin a line of its own", function()
     local server = gateway.start({
-      args = { "--log-level", "debug" },
+      arguments = { "--log-level", "debug" },
       app = [[
       app:get("/x", function()
         local log = perigee.log
@@ -174,9 +172,9 @@ describe("A script", function()
       end)
     ]],
     })
-    assert.equal(200, server:http("/x").status)
+    assert.equal(200, server:get("/x").status)
     local function logged(text)
-      assert.truthy(server:log():find(text, 1, true), text .. "\n" .. server:log())
+      assert.truthy(server.log:text():find(text, 1, true), text .. "\n" .. server.log:text())
     end
     logged("literal %d %s route=/x")
     logged("text 3   2.2|")
@@ -186,7 +184,7 @@ describe("A script", function()
     logged("word nil")
     logged('printed 1 {"c":3} route=/x')
     logged("line\\n2026")
-    assert.is_nil(server:log():find("\27", 1, true))
-    assert.is_nil(server:log():find("\n[^\n]*error forged\27"))
+    assert.is_nil(server.log:text():find("\27", 1, true))
+    assert.is_nil(server.log:text():find("\n[^\n]*error forged\27"))
   end)
 end)

@@ -1,6 +1,6 @@
 -- Dictionaries that all workers share.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 local BENCH = [[
   local shared = perigee.shared("things")
@@ -22,11 +22,9 @@ local BENCH = [[
 
 gateway.with_workers(describe, function(workers)
   describe("A shared dictionary", function()
-    after_each(gateway.clean_up)
-
     local server
     local function call(name, arguments, worker)
-      local response = server:post_json("/" .. name, arguments, { worker = worker or 1 })
+      local response = server:post("/" .. name, arguments, { worker = worker or 1 })
       assert.equal(200, response.status)
       return json.decode(response.body)
     end
@@ -80,7 +78,7 @@ gateway.with_workers(describe, function(workers)
     end)
 
     it("raises for what it cannot hold", function()
-      local value = json.decode(server:http("/try").body)
+      local value = json.decode(server:get("/try").body)
       assert.truthy(value.value:find("string, number or boolean", 1, true))
       assert.truthy(value.key:find("string expected", 1, true))
       assert.truthy(value.self:find("shared dictionary expected", 1, true))
@@ -91,11 +89,9 @@ gateway.with_workers(describe, function(workers)
 end)
 
 describe("The shared dictionaries together", function()
-  after_each(gateway.clean_up)
-
   it('are bounded: "full"', function()
     local server = gateway.start({
-      args = { "--limit-shared-bytes", "65536" },
+      arguments = { "--limit-shared-bytes", "65536" },
       app = [[app:get("/", function()
         local shared = perigee.shared("x")
         for i = 1, 100 do
@@ -104,6 +100,6 @@ describe("The shared dictionaries together", function()
         end
       end)]],
     })
-    assert.equal("full", server:http("/").body)
+    assert.equal("full", server:get("/").body)
   end)
 end)

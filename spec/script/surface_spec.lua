@@ -1,8 +1,8 @@
 -- What a script declares and answers: SURFACE's requests, responses, authenticate and misuse.
 local gateway = require("spec.support.gateway")
-local http = require("spec.support.http")
-local json = require("spec.support.json")
-local posix = require("spec.support.posix")
+local http = require("perigee.testing.http")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
 
 --- Runs `perigee serve` with this body of a script, which must not load. Returns its one line.
 local function load_error(body, files)
@@ -94,8 +94,6 @@ describe("A declaration that is wrong", function()
 end)
 
 describe("A request", function()
-  after_each(gateway.clean_up)
-
   local DESCRIBE = [[
     local function describe(request)
       return { json = {
@@ -111,7 +109,7 @@ describe("A request", function()
 
   it("shows all its fields", function()
     local server = gateway.start({ app = HEAD .. [[app:post("/a/:name/*rest", describe)]] })
-    local response = server:http({
+    local response = server:request({
       method = "POST",
       path = "/a/b%20c/d/e%2Ff?a=1&a=2&b=x+y%21&c&since=p1",
       headers = { { "X-Thing", "1" }, { "x-thing", "2" }, { "Cookie", "k=v; k=w; l=m=n" } },
@@ -147,7 +145,7 @@ describe("A request", function()
     ]],
     })
     local function post(path, body)
-      return json.decode(server:http({ method = "POST", path = path, body = body }).body)
+      return json.decode(server:request({ method = "POST", path = path, body = body }).body)
     end
     assert.same({ a = { 1, 2 } }, post("/json", '{"a":[1,2]}').value)
     assert.equal("json", post("/json", "{").code)
@@ -166,11 +164,11 @@ describe("A request", function()
       app:get("/none", function() perigee.sleep(0) return "none" end)
     ]],
     })
-    assert.equal("/one", server:http("/one").body)
-    assert.equal("/severalnil", server:http("/several").body)
-    assert.equal("1/any", server:http("/any").body)
-    assert.truthy(server:http("/builtin").body:find("^userdata"))
-    assert.equal("none", server:http("/none").body)
+    assert.equal("/one", server:get("/one").body)
+    assert.equal("/severalnil", server:get("/several").body)
+    assert.equal("1/any", server:get("/any").body)
+    assert.truthy(server:get("/builtin").body:find("^userdata"))
+    assert.equal("none", server:get("/none").body)
   end)
 
   it("is good while its handler is suspended, and over when the client has left", function()
@@ -193,8 +191,8 @@ describe("A request", function()
     server:wait_for({ requests = 1 })
     client:reset()
     server:wait_for({ requests = 0 })
-    assert.equal("nilclosed/wait", server:http("/left").body)
-    assert.truthy(server:http("/read").body:find("the request is over", 1, true))
+    assert.equal("nilclosed/wait", server:get("/left").body)
+    assert.truthy(server:get("/read").body:find("the request is over", 1, true))
   end)
 
   it("is read-only, and over when it is answered", function()
@@ -208,9 +206,9 @@ describe("A request", function()
       end)
     ]],
     })
-    server:http("/keep")
-    assert.truthy(server:http("/read").body:find("the request is over", 1, true))
-    assert.truthy(server:http("/write").body:find("read-only", 1, true))
+    server:get("/keep")
+    assert.truthy(server:get("/read").body:find("the request is over", 1, true))
+    assert.truthy(server:get("/write").body:find("read-only", 1, true))
   end)
 
   it(
@@ -238,15 +236,12 @@ describe("A request", function()
 end)
 
 describe("A response", function()
-  after_each(gateway.clean_up)
-
   local function answer(body)
     local server = gateway.start({
       app = 'app:get("/", function(request) ' .. body .. " end)",
       files = { ["page.txt"] = "a page" },
-      script = nil,
     })
-    return server, server:http("/")
+    return server, server:get("/")
   end
 
   it("is a string", function()
@@ -287,7 +282,7 @@ describe("A response", function()
     assert.equal("a page", response.body)
     assert.is_not_nil(response.headers.etag)
     local again =
-      server:http({ path = "/", headers = { ["If-None-Match"] = response.headers.etag } })
+      server:request({ path = "/", headers = { ["If-None-Match"] = response.headers.etag } })
     assert.equal(304, again.status)
   end)
 
@@ -333,16 +328,14 @@ describe("A response", function()
   }) do
     it("is 500, with a line in the log, for " .. what, function()
       local server, response = answer(case[1])
-      server:expect_log((case[2]:gsub("[%^%$%(%)%%%.%[%]%*%+%-%?]", "%%%0")))
+      server.log:expect(case[2])
       assert.equal(500, response.status)
-      assert.equal(500, server:http("/").status)
+      assert.equal(500, server:get("/").status)
     end)
   end
 end)
 
 describe("authenticate", function()
-  after_each(gateway.clean_up)
-
   local ENTRY = [[
     local function authenticate(request)
       local query = request.query
@@ -362,15 +355,15 @@ describe("authenticate", function()
 
   it("gives the session to handlers and connections", function()
     local server = gateway.start({ app = ENTRY })
-    assert.equal("ann", server:http("/?as=ann").body)
+    assert.equal("ann", server:get("/?as=ann").body)
     server:websocket("/ws?as=bob"):expect("bob true")
   end)
 
   it("refuses with a status, 403 without one", function()
     local server = gateway.start({ app = ENTRY })
-    assert.equal(403, server:http("/").status)
-    assert.equal(401, server:http("/?code=401").status)
-    assert.equal(403, server:http("/?code=3000").status)
+    assert.equal(403, server:get("/").status)
+    assert.equal(401, server:get("/?code=401").status)
+    assert.equal(403, server:get("/?code=3000").status)
     assert.equal(403, server:websocket("/ws", { any_status = true }).status)
   end)
 
@@ -382,18 +375,16 @@ describe("authenticate", function()
 
   it("that errs or returns something else is 500", function()
     local server = gateway.start({ app = ENTRY })
-    server:expect_log("no entry")
-    server:expect_log("authenticate returns a table, or nil, reason and code")
-    server:expect_log("the code is not 204")
-    assert.equal(500, server:http("/?fail=1").status)
-    assert.equal(500, server:http("/?bad=1").status)
-    assert.equal(500, server:http("/?code=200").status)
+    assert.equal(500, server:get("/?fail=1").status)
+    assert.equal(500, server:get("/?bad=1").status)
+    assert.equal(500, server:get("/?code=200").status)
+    server.log:expect("no entry")
+    server.log:expect("authenticate returns a table, or nil, reason and code")
+    server.log:expect("the code is not 204")
   end)
 end)
 
 describe("A connection", function()
-  after_each(gateway.clean_up)
-
   it("keeps its identity, session, id and transport", function()
     local server = gateway.start({
       app = [[
@@ -446,7 +437,7 @@ describe("A connection", function()
     ws:close()
     server:wait_for({ connections = 0 })
     server:collect()
-    local value = json.decode(server:http("/state").body)
+    local value = json.decode(server:get("/state").body)
     assert.equal("the connection is closed", value.message)
     assert.equal("closed", value.code)
     assert.equal("closed", value.why)
@@ -471,9 +462,6 @@ describe("A connection", function()
       end })
     ]],
     })
-    server:expect_log("error in on_message of / %(connection %w+%): .-main.lua:2: attempt to index")
-    server:expect_log("a table")
-    server:expect_log("the handler yielded")
     for _, kind in ipairs({ "nil", "table", "yield" }) do
       local ws = server:websocket("/")
       ws:send(kind)
@@ -482,6 +470,9 @@ describe("A connection", function()
     local ws = server:websocket("/")
     ws:send("fine")
     ws:expect("fine")
+    server.log:expect("error in on_message of / %(connection %w+%): .-main.lua:2: attempt to index")
+    server.log:expect("a table")
+    server.log:expect("the handler yielded")
   end)
 
   it("is told of text that is not UTF-8, and of misuse by an error", function()
@@ -516,8 +507,6 @@ describe("A connection", function()
 end)
 
 describe("An app", function()
-  after_each(gateway.clean_up)
-
   it("is mounted with its routes below the prefix", function()
     local server = gateway.start({
       files = {
@@ -538,10 +527,10 @@ describe("An app", function()
       app:get("/kept", function() return type((perigee.publish("room:a", "x"))) end)
     ]],
     })
-    assert.equal("rooms", server:http("/rooms").body)
-    assert.equal("blue", server:http("/rooms/blue").body)
-    assert.equal("inner", server:http("/").body)
-    assert.equal("string", server:http("/kept").body)
+    assert.equal("rooms", server:get("/rooms").body)
+    assert.equal("blue", server:get("/rooms/blue").body)
+    assert.equal("inner", server:get("/").body)
+    assert.equal("string", server:get("/kept").body)
   end)
 
   it("answers a pipelined pair of requests whose handlers suspend, in order", function()

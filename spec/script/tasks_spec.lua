@@ -1,10 +1,8 @@
 -- Suspending, timers and the life of handlers.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 describe("A handler that sleeps", function()
-  after_each(gateway.clean_up)
-
   it("suspends itself and nothing else", function()
     local server = gateway.start({
       app = [[
@@ -21,9 +19,9 @@ describe("A handler that sleeps", function()
     slow:fence()
     fast:send("fast")
     fast:expect("fast")
-    slow:expect_silence()
+    slow:expect_nothing_queued()
     server:advance(4.9)
-    slow:expect_silence()
+    slow:expect_nothing_queued()
     server:advance(0.1)
     slow:expect("slow")
     slow:expect("after")
@@ -51,7 +49,7 @@ describe("A handler that sleeps", function()
     server:wait_for({ connections = 0, tasks = 0 })
     assert.equal(
       "nil the connection is closed closed|closed|on_close 1006",
-      server:http("/told").body
+      server:get("/told").body
     )
   end)
 
@@ -72,7 +70,7 @@ describe("A handler that sleeps", function()
     server:advance(8)
     ws:expect_json({ "woken" })
     server:advance(1.9)
-    ws:expect_silence()
+    ws:expect_nothing_queued()
     server:advance(0.1)
     ws:expect_json({ "timeout" })
     ws:expect_json({ "timeout" })
@@ -86,9 +84,9 @@ describe("A handler that sleeps", function()
         function() return "in" end)
     ]],
     })
-    server:expect_log("has taken too long")
-    assert.equal(503, server:http("/handler").status)
-    assert.equal(503, server:http("/entry").status)
+    assert.equal(503, server:get("/handler").status)
+    assert.equal(503, server:get("/entry").status)
+    server.log:expect("has taken too long")
   end)
 
   it("is given up when it never stops suspending", function()
@@ -101,10 +99,10 @@ describe("A handler that sleeps", function()
       end })
     ]],
     })
-    server:expect_log('went on suspending after it was told "closed"')
     local ws = server:websocket("/")
     ws:close()
     server:wait_for({ connections = 0, tasks = 0 })
+    server.log:expect('went on suspending after it was told "closed"')
   end)
 
   it("is answered at once where it cannot suspend", function()
@@ -123,7 +121,7 @@ describe("A handler that sleeps", function()
       end)
     ]],
     })
-    local value = json.decode(server:http("/").body)
+    local value = json.decode(server:get("/").body)
     assert.truthy(value.sort:find("cannot suspend inside table.sort", 1, true))
     assert.truthy(value.gsub:find("cannot suspend inside", 1, true))
     assert.truthy(value.own:find("coroutine of your own", 1, true))
@@ -139,7 +137,7 @@ describe("A handler that sleeps", function()
         return tostring(ok) .. tostring(woken)
       end)]],
     })
-    assert.equal("truetrue", server:http("/").body)
+    assert.equal("truetrue", server:get("/").body)
   end)
 
   it('is ended with "stopping" when the gateway stops', function()
@@ -161,7 +159,7 @@ describe("A handler that sleeps", function()
     server:signal("TERM")
     ws:expect_close(1001)
     server:expect_exit(0)
-    local log = server:log()
+    local log = server.log:text()
     local stopping = log:find("ended with stopping", 1, true)
     local close = log:find("on_close 1001", 1, true)
     local stopped = log:find("info  worker 1 stopped\n", 1, true)
@@ -173,8 +171,6 @@ describe("A handler that sleeps", function()
 end)
 
 describe("Timers", function()
-  after_each(gateway.clean_up)
-
   it("of app:every count from the gateway's start, once for all workers or on each", function()
     for workers = 1, 4, 3 do
       local server = gateway.start({
@@ -189,7 +185,7 @@ describe("Timers", function()
       server:freeze()
       server:advance(2)
       server:advance(2)
-      local now = json.decode(server:http("/").body)
+      local now = json.decode(server:get("/").body)
       assert.equal(now[1] * workers, now[2])
       assert.truthy(now[1] == 2)
       server:stop()
@@ -205,11 +201,11 @@ describe("Timers", function()
     ]],
     })
     server:freeze()
-    local before = tonumber(server:http("/").body)
+    local before = tonumber(server:get("/").body)
     for _ = 1, 6 do
       server:advance(1)
     end
-    local runs = tonumber(server:http("/").body) - before
+    local runs = tonumber(server:get("/").body) - before
     assert.is_true(runs == 2, tostring(runs))
   end)
 
@@ -229,11 +225,11 @@ describe("Timers", function()
     ws:send("one")
     ws:fence()
     server:advance(3)
-    ws:expect_silence()
+    ws:expect_nothing_queued()
     server:advance(1)
     ws:expect("fired one")
     server:advance(10)
-    ws:expect_silence()
+    ws:expect_nothing_queued()
   end)
 
   it("of perigee.spawn run soon, and on their own", function()
@@ -246,16 +242,16 @@ describe("Timers", function()
       end })
     ]],
     })
-    server:expect_log("error in perigee.spawn: .*in spawn")
     local ws = server:websocket("/")
     ws:send("x")
     ws:expect("first")
     ws:expect("spawned")
+    server.log:expect("error in perigee.spawn: .*in spawn")
   end)
 
   it("are bounded", function()
     local server = gateway.start({
-      args = { "--limit-timers", "16" },
+      arguments = { "--limit-timers", "16" },
       app = [[app:get("/", function()
         local made = 0
         for _ = 1, 20 do
@@ -265,7 +261,7 @@ describe("Timers", function()
         end
       end)]],
     })
-    assert.equal("16limit", server:http("/").body)
+    assert.equal("16limit", server:get("/").body)
   end)
 
   it("of a connection tick while it is open", function()
@@ -274,7 +270,7 @@ describe("Timers", function()
     })
     server:freeze()
     local ws = server:websocket("/")
-    ws:expect_silence()
+    ws:expect_nothing_queued()
     server:advance(5)
     ws:expect("tick")
     server:advance(5)
@@ -291,35 +287,33 @@ describe("Timers", function()
       app:get("/", function() return { json = { counts:get("boot"), counts:get("each boot") } } end)
     ]],
     })
-    assert.same({ 1, 4 }, json.decode(server:http("/").body))
+    assert.same({ 1, 4 }, json.decode(server:get("/").body))
   end)
 end)
 
 describe("Handlers under way", function()
-  after_each(gateway.clean_up)
-
   it("are bounded: then HTTP answers 503 and a connection closes with 1013", function()
     local server = gateway.start({
-      args = { "--limit-tasks", "16" },
+      arguments = { "--limit-tasks", "16" },
       app = [[
       app:websocket("/", { on_message = function() perigee.sleep(1000) end })
       app:get("/", function() return "in" end)
     ]],
     })
-    server:expect_log("the limit of tasks is reached")
     local open = {}
     for i = 1, 16 do
       open[i] = server:websocket("/")
       open[i]:send("x")
       open[i]:fence()
     end
-    assert.equal(503, server:http("/").status)
+    assert.equal(503, server:get("/").status)
     local one_more = server:websocket("/")
     one_more:send("x")
     one_more:expect_close(1013)
     open[1]:drop()
     server:wait_for({ tasks = 15 })
-    assert.equal("in", server:http("/").body)
+    assert.equal("in", server:get("/").body)
+    server.log:expect("the limit of tasks is reached")
   end)
 
   it("leave no coroutine, reference or task behind, over many rounds", function()
@@ -360,7 +354,7 @@ describe("Handlers under way", function()
     ]],
     })
     for _ = 1, 100 do
-      assert.equal("5000", server:http("/").body)
+      assert.equal("5000", server:get("/").body)
     end
     assert.is_true(server:counters().lua_bytes < 16 * 1024 * 1024)
   end)

@@ -1,6 +1,6 @@
 -- Topics as scripts use them: publishing, subscribing at one cut, histories and their bounds.
 local gateway = require("spec.support.gateway")
-local json = require("spec.support.json")
+local json = require("perigee.testing.json")
 
 -- A WebSocket that does what its messages ask, and HTTP calls for what needs no connection.
 local BENCH = [[
@@ -70,7 +70,7 @@ gateway.with_workers(describe, function(workers)
   end
 
   local function publish(server, topic, data, opts, worker)
-    local response = server:post_json(
+    local response = server:post(
       "/publish",
       { topic = topic, data = data, opts = opts },
       { worker = worker }
@@ -80,7 +80,7 @@ gateway.with_workers(describe, function(workers)
   end
 
   local function get(server, path, worker)
-    return json.decode(server:http({ path = path, worker = worker }).body)
+    return json.decode(server:request({ path = path, worker = worker }).body)
   end
 
   local function subscribe(ws, topic, opts)
@@ -96,8 +96,6 @@ gateway.with_workers(describe, function(workers)
   end
 
   describe("A publication", function()
-    after_each(gateway.clean_up)
-
     it("reaches subscribers on every worker, as it was published", function()
       local server = start()
       local here, there = server:websocket("/"), server:websocket("/", { worker = last })
@@ -122,12 +120,12 @@ gateway.with_workers(describe, function(workers)
       end
       here:send(json.encode({ topic = "news", others = "x" }))
       there:expect("x")
-      here:expect_silence()
+      here:expect_nothing_queued()
       there:send('{"id":true}')
       local id = there:next()
       here:send(json.encode({ topic = "news", but = id }))
       here:expect("but " .. id)
-      there:expect_silence()
+      there:expect_nothing_queued()
       here:send(json.encode({ topic = "news", but = "no-such-id" }))
       here:expect("but no-such-id")
       there:expect("but no-such-id")
@@ -150,7 +148,7 @@ gateway.with_workers(describe, function(workers)
       ws:send('{"self":true}')
       ws:expect("between")
       ws:expect("after")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end)
 
     it("is refused by name, by encoding and when its topic is full", function()
@@ -205,8 +203,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A subscription", function()
-    after_each(gateway.clean_up)
-
     it("gives a returning client exactly what it missed", function()
       local server = start()
       publish(server, "kept:a", "1")
@@ -244,7 +240,7 @@ gateway.with_workers(describe, function(workers)
         end)
         seen[#seen] = nil
         assert.same(expected, seen)
-        ws:expect_silence()
+        ws:expect_nothing_queued()
       end
     end)
 
@@ -305,10 +301,10 @@ gateway.with_workers(describe, function(workers)
       ws:expect({})
       subscribe(ws, "kept:a", { from = "start" })
       ws:expect({})
-      ws:expect_silence()
+      ws:expect_nothing_queued()
       publish(server, "kept:a", "2")
       ws:expect("2")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end)
 
     it("ends, and says whether it was one", function()
@@ -318,7 +314,7 @@ gateway.with_workers(describe, function(workers)
       ws:expect({})
       ws:send('{"asks":"a"}')
       ws:expect_json({ answer = { true } })
-      assert.equal("1", server:http("/subscribers/a").body)
+      assert.equal("1", server:get("/subscribers/a").body)
       ws:send('{"unsubscribe":"a"}')
       ws:expect_json({ answer = { true } })
       ws:send('{"unsubscribe":"a"}')
@@ -326,7 +322,7 @@ gateway.with_workers(describe, function(workers)
       ws:send('{"asks":"a"}')
       ws:expect_json({ answer = { false } })
       publish(server, "a", "x")
-      ws:expect_silence()
+      ws:expect_nothing_queued()
     end)
 
     it("is refused past max_topics, by name, and when the topic has enough", function()
@@ -357,8 +353,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A history", function()
-    after_each(gateway.clean_up)
-
     it("is listed whole, after a position, or in part", function()
       local server = start()
       local positions = {}
@@ -408,8 +402,6 @@ gateway.with_workers(describe, function(workers)
   end)
 
   describe("A signal", function()
-    after_each(gateway.clean_up)
-
     it("tells each subscriber's on_signal, in order with messages, and no client", function()
       local server = start()
       local here, there = server:websocket("/"), server:websocket("/", { worker = last })

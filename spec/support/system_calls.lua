@@ -2,7 +2,7 @@
 -- strace. Raises where strace is missing or not permitted: a spec that counts is not skipped.
 local lfs = require("lfs")
 
-local posix = require("spec.support.posix")
+local posix = require("perigee.testing.posix")
 
 local M = {}
 

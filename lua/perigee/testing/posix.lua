@@ -95,9 +95,12 @@ function M.now()
   return tonumber(time.seconds) + tonumber(time.nanoseconds) / 1e9
 end
 
---- The moment `seconds` from now, by default 2, scaled by PERIGEE_TIME_SCALE.
+--- Seconds that an expectation waits unless it says otherwise.
+M.patience = 2
+
+--- The moment `seconds` from now, by default M.patience, scaled by PERIGEE_TIME_SCALE.
 function M.deadline(seconds)
-  return M.now() + (seconds or 2) * M.time_scale
+  return M.now() + (seconds or M.patience) * M.time_scale
 end
 
 --- Waits until `fd` is readable, or writable where asked. Returns readable, writable (both false

@@ -1,8 +1,73 @@
--- The specs' own HTTP/1.1 client codec: requests to bytes, bytes to responses, strict about what a
--- server may send.
-local posix = require("spec.support.posix")
+--- An HTTP/1.1 client for specs: requests to bytes, bytes to responses, strict about what a server may
+--- send.
+
+local failure = require("perigee.testing.failure")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
 
 local M = {}
+
+--- @class perigee.testing.Response
+--- @field status integer
+--- @field headers table<string, string> by lower-case name, repeats joined with ", "
+--- @field list { [1]: string, [2]: string }[] the header lines as sent
+--- @field body string
+--- @field json any the body decoded; fails the spec when it is not JSON
+local Response = {}
+
+function Response.__index(self, name)
+  if name == "json" then
+    local value, problem = json.try_decode(self.body)
+    if problem then
+      self:fail_expected("a body of JSON", problem)
+    end
+    return value
+  end
+  return Response[name]
+end
+
+--- Fails the spec with what came instead.
+function Response:fail_expected(expected, why)
+  local body = self.body ~= "" and failure.quote(self.body or "") or "no body"
+  local rows = {
+    { "expected", expected },
+    { "got", ("status %d, %s"):format(self.status, body) },
+    { "because", why },
+  }
+  if self.conn then
+    self.conn:report(rows)
+  end
+  failure.report("The response", rows)
+end
+
+--- The status must be this, and the body too when something is said of it: a string exactly, a table
+--- as JSON with at least these members, a function that accepts it. Returns the response.
+---
+--- @param status integer
+--- @param body? perigee.testing.Pattern
+--- @return perigee.testing.Response
+function Response:expect(status, body)
+  local shown = "status " .. status .. (body and ", " .. failure.show(body) or "")
+  if self.status ~= status then
+    self:fail_expected(shown)
+  elseif json.is_callable(body) then
+    if not body(self.body) then
+      self:fail_expected(shown)
+    end
+  elseif type(body) == "table" then
+    local value, problem = json.try_decode(self.body)
+    local ok, why = nil, problem
+    if not problem then
+      ok, why = json.matches(body, value, true)
+    end
+    if not ok then
+      self:fail_expected(shown, why)
+    end
+  elseif body and body ~= self.body then
+    self:fail_expected(shown, failure.difference(body, self.body))
+  end
+  return self
+end
 
 --- A request as bytes. `headers` is a list of `{ name, value }` or a map; Host comes by itself
 --- unless `host = false`; Content-Length too where there is a body and no length is given.
@@ -53,25 +118,25 @@ function M.read_head(conn, seconds)
   local first, rest = head:match("^(.-)\r\n(.*)\r\n$")
   local version, status, reason = first:match("^HTTP/(1%.[01]) (%d%d%d) (.*)$")
   if not version then
-    conn:fail(("not a status line: %q"):format(first), 2)
+    conn:fail(("not a status line: %q"):format(first))
   end
   local headers, list = {}, {}
   for line in rest:gmatch("(.-)\r\n") do
     local name, value = line:match("^([%w!#$%%&'*+.^_`|~-]+): ?(.-)[ \t]*$")
     if not name or value:find("[%z\r\n]") then
-      conn:fail(("not a header line: %q"):format(line), 2)
+      conn:fail(("not a header line: %q"):format(line))
     end
     local key = name:lower()
     headers[key] = headers[key] and headers[key] .. ", " .. value or value
     list[#list + 1] = { name, value }
   end
-  return {
+  return setmetatable({
     status = tonumber(status),
     reason = reason,
     version = version,
     headers = headers,
     list = list,
-  }
+  }, Response)
 end
 
 --- Takes one chunk of a chunked body. Returns its bytes, "" for the last one (whose trailers are
@@ -80,7 +145,7 @@ function M.read_chunk(conn, seconds)
   local line = conn:read_until("\r\n", seconds)
   local size = line:match("^(%x+)\r\n$")
   if not size then
-    conn:fail(("not a chunk size: %q"):format(line), 2)
+    conn:fail(("not a chunk size: %q"):format(line))
   end
   local count = tonumber(size, 16)
   if count == 0 then
@@ -92,7 +157,7 @@ function M.read_chunk(conn, seconds)
   end
   local data = conn:read(count, seconds)
   if conn:read(2, seconds) ~= "\r\n" then
-    conn:fail("a chunk does not end in CRLF", 2)
+    conn:fail("a chunk does not end in CRLF")
   end
   return data
 end
@@ -110,13 +175,13 @@ function M.read_response(conn, method, seconds)
   local response = M.read_head(conn, seconds)
   local headers = response.headers
   if headers["transfer-encoding"] and headers["content-length"] then
-    conn:fail("a response with both lengths", 2)
+    conn:fail("a response with both lengths")
   end
   if has_no_body(response, method) then
     response.body = ""
   elseif headers["transfer-encoding"] then
     if headers["transfer-encoding"]:lower() ~= "chunked" then
-      conn:fail("unknown Transfer-Encoding " .. headers["transfer-encoding"], 2)
+      conn:fail("unknown Transfer-Encoding " .. headers["transfer-encoding"])
     end
     local parts = {}
     repeat
@@ -127,7 +192,7 @@ function M.read_response(conn, method, seconds)
   elseif headers["content-length"] then
     local count = headers["content-length"]:match("^%d+$")
     if not count then
-      conn:fail("bad Content-Length " .. headers["content-length"], 2)
+      conn:fail("bad Content-Length " .. headers["content-length"])
     end
     response.body = conn:read(tonumber(count), seconds)
   else
@@ -144,6 +209,7 @@ function M.exchange(conn, opts)
   repeat
     response = M.read_response(conn, opts.method or "GET", opts.seconds)
   until response.status >= 200
+  response.conn = conn
   return response
 end
 

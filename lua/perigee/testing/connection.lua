@@ -1,45 +1,74 @@
--- One raw connection of a spec: bytes out, bytes in, with deadlines. The protocols build on it.
-local buffer = require("string.buffer")
-local posix = require("spec.support.posix")
+--- One raw connection of a spec: bytes out, bytes in, with deadlines. The protocols build on it.
 
+local buffer = require("string.buffer")
+
+local failure = require("perigee.testing.failure")
+local posix = require("perigee.testing.posix")
+
+--- @class perigee.testing.Connection
+--- @field ended "eof"|"reset"|nil why nothing more can come
+--- @field port integer? of this end
 local Connection = {}
 Connection.__index = Connection
 
 local M = {}
 
---- Connects to `{ host =, port = }` or `{ path = }`. Options: `receive_buffer` in bytes,
---- `describe`, a function whose text is added to failures.
+local ENDS = { eof = "the end of the connection", reset = "a reset of the connection" }
+
+--- Connects to `{ host =, port = }` or `{ path = }`. Options: `receive_buffer` in bytes, and of the
+--- server that failures are told about: `name`, `log` (a function that gives lines), `clock` (one
+--- that gives a remark on time, or nil) and `settle`.
+---
+--- @return perigee.testing.Connection
 function M.open(target, opts)
   opts = opts or {}
   local fd, message = posix.connect(target, opts.receive_buffer)
-  if not fd then
-    error(
-      "connecting to " .. (target.path or target.host .. ":" .. target.port) .. ": " .. message,
-      2
-    )
-  end
-  return setmetatable({
+  local self = setmetatable({
     fd = fd,
-    port = not target.path and posix.local_port(fd) or nil,
+    port = fd and not target.path and posix.local_port(fd) or nil,
     received = buffer.new(),
-    describe = opts.describe,
-    -- "eof" or "reset" when nothing more can come.
+    name = opts.name or "The connection",
+    log = opts.log,
+    clock = opts.clock,
+    settle = opts.settle,
     ended = nil,
   }, Connection)
+  if not fd then
+    self:fail(
+      ("cannot connect to %s: %s"):format(target.url or target.path or target.port, message)
+    )
+  end
+  return self
 end
 
---- Raises with what the gateway said last.
-function Connection:fail(text, level)
-  local more = self.describe and self.describe() or ""
-  error(text .. more, (level or 1) + 1)
+--- Fails the spec with labelled rows, and the end of the gateway's log when there is something in it.
+function Connection:report(rows)
+  rows[#rows + 1] = { "log", self.log and self.log() }
+  failure.report(self.name, rows)
+end
+
+--- Fails the spec with one sentence.
+function Connection:fail(text)
+  self:report({ { "problem", text } })
+end
+
+--- Why a wait was in vain, as a failure says it: `why` is what `fill` gave, after `seconds`.
+function Connection:describe_end(why, seconds)
+  if why ~= "timeout" then
+    return ENDS[why] or why
+  end
+  local note = self.clock and self.clock()
+  local text = ("nothing within %g s"):format((seconds or posix.patience) * posix.time_scale)
+  return note and text .. " (" .. note .. ")" or text
 end
 
 --- Reads once, waiting until the deadline. Returns true, or nil and "timeout", "eof" or "reset".
 function Connection:fill(deadline)
   if self.ended then
     return nil, self.ended
+  elseif not self.fd then
+    self:fail("the spec has closed this connection")
   end
-  assert(self.fd, "this connection was closed by the spec")
   while true do
     local count, why = posix.receive(self.fd, self.received)
     if count then
@@ -56,7 +85,9 @@ end
 --- Writes all of `bytes`, reading meanwhile what comes (not on a paused connection), so that two
 --- ends that both speak cannot block each other. Returns true, or nil and "reset" or "timeout".
 function Connection:write(bytes, seconds)
-  assert(self.fd, "this connection was closed by the spec")
+  if not self.fd then
+    self:fail("the spec has closed this connection")
+  end
   local deadline, offset = posix.deadline(seconds or 10), 0
   while offset < #bytes do
     local count, why = posix.send(self.fd, bytes, offset)
@@ -83,16 +114,22 @@ function Connection:peek()
   return tostring(self.received)
 end
 
---- Takes exactly `count` bytes; raises when they do not come.
+function Connection:fail_waiting(expected, why, seconds)
+  local got = self:peek()
+  self:report({
+    { "expected", expected },
+    { "got", self:describe_end(why, seconds) },
+    { "before", got ~= "" and failure.quote(got) or nil },
+  })
+end
+
+--- Takes exactly `count` bytes.
 function Connection:read(count, seconds)
   local deadline = posix.deadline(seconds)
   while #self.received < count do
     local ok, why = self:fill(deadline)
     if not ok then
-      self:fail(
-        ("%s while waiting for %d bytes, got %q"):format(why, count, self:peek():sub(1, 500)),
-        2
-      )
+      self:fail_waiting(count .. " bytes", why, seconds)
     end
   end
   return self.received:get(count)
@@ -108,10 +145,7 @@ function Connection:read_until(pattern, seconds)
     end
     local ok, why = self:fill(deadline)
     if not ok then
-      self:fail(
-        ("%s while waiting for %q, got %q"):format(why, pattern, self:peek():sub(1, 500)),
-        2
-      )
+      self:fail_waiting("a match of " .. failure.quote(pattern), why, seconds)
     end
   end
 end
@@ -122,7 +156,7 @@ function Connection:read_all(seconds)
   while true do
     local ok, why = self:fill(deadline)
     if why == "timeout" then
-      self:fail(("still open; got %q"):format(self:peek():sub(1, 500)), 2)
+      self:fail_waiting(ENDS.eof, why, seconds)
     elseif not ok then
       return self.received:get(), why
     end
@@ -133,7 +167,10 @@ end
 function Connection:expect_eof(seconds)
   local rest, why = self:read_all(seconds)
   if why ~= "eof" or rest ~= "" then
-    self:fail(("expected the end, got %s after %q"):format(why, rest:sub(1, 500)), 2)
+    self:report({
+      { "expected", ENDS.eof .. " and nothing before it" },
+      { "got", rest ~= "" and failure.quote(rest) .. ", then " .. ENDS[why] or ENDS[why] },
+    })
   end
 end
 

@@ -1,0 +1,279 @@
+--- The clients that a gateway gives to a spec: HTTP, WebSocket, event streams, raw connections.
+
+local connection = require("perigee.testing.connection")
+local failure = require("perigee.testing.failure")
+local http = require("perigee.testing.http")
+local json = require("perigee.testing.json")
+local sse = require("perigee.testing.sse")
+local websocket = require("perigee.testing.websocket")
+
+--- The methods of a server that open clients.
+---
+--- @class perigee.testing.Clients
+local Clients = {}
+
+local PLACE = { worker = "number", listener = "number", host = "string boolean" }
+
+local function with_place(known)
+  for name, types in pairs(PLACE) do
+    known[name] = types
+  end
+  return known
+end
+
+local WEBSOCKET_OPTIONS = with_place({
+  headers = "table",
+  origin = "string",
+  protocols = "table",
+  any_status = "boolean",
+  receive_buffer = "number",
+  auto_pong = "boolean",
+  auto_close = "boolean",
+  key = "string",
+  version = "string",
+  method = "string",
+})
+
+local SSE_OPTIONS = with_place({
+  headers = "table",
+  origin = "string",
+  last_event_id = "string",
+  any_status = "boolean",
+  receive_buffer = "number",
+  version = "string",
+})
+
+local REQUEST_OPTIONS = with_place({
+  method = "string",
+  path = "string",
+  headers = "table",
+  body = "string table",
+  chunks = "table",
+  version = "string",
+  seconds = "number",
+  receive_buffer = "number",
+})
+
+local RAW_OPTIONS = with_place({ receive_buffer = "number" })
+
+--- Where a client goes: `{ worker = n }`, by default each worker in its turn; `{ listener = n }` for
+--- an ordinary listener.
+function Clients:target(opts)
+  opts = opts or {}
+  if opts.listener or not self.is_test then
+    return self.listeners[opts.listener or 1] or failure.raise("there is no such listener"), nil
+  end
+  local worker = opts.worker or self.home
+  if not worker then
+    worker = self.last_worker % #self.workers + 1
+    self.last_worker = worker
+  end
+  local target = self.workers[worker]
+  if not target then
+    failure.raise(("there is no worker %s, there are %d"):format(worker, #self.workers))
+  end
+  return target, worker
+end
+
+--- The URL of a worker's own listener.
+---
+--- @param worker? integer
+--- @return string
+function Clients:url(worker)
+  return self:target({ worker = worker or 1 }).url
+end
+
+local function host_of(target)
+  if target.path then
+    return "localhost"
+  end
+  local host = target.host:find(":", 1, true) and "[" .. target.host .. "]" or target.host
+  return host .. ":" .. target.port
+end
+
+--- What a Host header says for a worker or listener.
+function Clients:host(opts)
+  return host_of(self:target(opts or { worker = 1 }))
+end
+
+-- The options of a client, and where it goes: with what failures tell of this gateway.
+local function prepare(self, opts, what, path)
+  local result = {}
+  for key, value in pairs(opts or {}) do
+    result[key] = value
+  end
+  local target, worker = self:target(opts)
+  if result.host == nil then
+    result.host = host_of(target)
+  end
+  result.path = path or result.path
+  result.name = ("%s%s%s"):format(
+    what,
+    result.path and " " .. result.path or "",
+    worker and (" on worker %d"):format(worker) or ""
+  )
+  result.log = function()
+    return self.log:tail()
+  end
+  result.clock = function()
+    return self.is_frozen and "the gateway's clock stands still: server:advance moves it" or nil
+  end
+  if self.is_test then
+    result.settle = function()
+      self:settle()
+    end
+  end
+  return result, target
+end
+
+local function adopt(self, client)
+  self.clients[#self.clients + 1] = client
+  return client
+end
+
+local function next_number(self)
+  self.client_count = self.client_count + 1
+  return self.client_count
+end
+
+--- @class perigee.testing.ClientOptions
+--- @field worker? integer each in its turn by default
+--- @field headers? table<string, string>
+--- @field origin? string
+--- @field any_status? boolean a refusal is returned as a response instead of failing the spec
+--- @field receive_buffer? integer bytes that the system keeps for a client that does not read
+--- @field listener? integer an ordinary listener instead of a worker's own
+--- @field host? string the Host header
+
+--- @class perigee.testing.WebSocketOptions: perigee.testing.ClientOptions
+--- @field protocols? string[]
+--- @field auto_pong? boolean true by default
+--- @field auto_close? boolean true by default: a close frame is answered
+
+--- @class perigee.testing.EventStreamOptions: perigee.testing.ClientOptions
+--- @field last_event_id? string the position of a reader that comes back
+
+--- Opens a WebSocket; fails when the handshake is refused, unless `any_status` is set.
+---
+--- @param path string
+--- @param options? perigee.testing.WebSocketOptions
+--- @return perigee.testing.WebSocket
+function Clients:websocket(path, options)
+  failure.check_options(options, "server:websocket", WEBSOCKET_OPTIONS)
+  local opts, target = prepare(self, options, "WebSocket #" .. next_number(self), path)
+  return adopt(self, websocket.open(target, opts))
+end
+
+--- Opens an event stream; fails when it is refused, unless `any_status` is set.
+---
+--- @param path string
+--- @param options? perigee.testing.EventStreamOptions
+--- @return perigee.testing.EventStream
+function Clients:sse(path, options)
+  failure.check_options(options, "server:sse", SSE_OPTIONS)
+  local opts, target = prepare(self, options, "Event stream #" .. next_number(self), path)
+  return adopt(self, sse.open(target, opts))
+end
+
+--- A raw connection, for specs of a protocol.
+---
+--- @return perigee.testing.Connection
+function Clients:raw(options)
+  failure.check_options(options, "server:raw", RAW_OPTIONS)
+  local opts, target = prepare(self, options, "Connection #" .. next_number(self))
+  return adopt(self, connection.open(target, opts))
+end
+
+local function with_body(opts)
+  if type(opts.body) ~= "table" then
+    return
+  end
+  local headers = { ["Content-Type"] = "application/json" }
+  for name, value in pairs(opts.headers or {}) do
+    if type(name) == "string" and name:lower() == "content-type" then
+      headers["Content-Type"] = nil
+    end
+    headers[name] = value
+  end
+  opts.body, opts.headers = json.encode(opts.body), headers
+end
+
+--- One request on a connection of its own: `method`, `path`, `headers`, `body` (a table goes as
+--- JSON), `worker`, `listener`, `host`, `version`, `chunks`, `seconds`.
+---
+--- @return perigee.testing.Response
+function Clients:request(options)
+  failure.check_options(options, "server:request", REQUEST_OPTIONS)
+  local what = options.method or "GET"
+  local opts, target = prepare(self, options, what, options.path or "/")
+  with_body(opts)
+  local conn = connection.open(target, opts)
+  adopt(self, conn)
+  local response = http.exchange(conn, opts)
+  conn:close()
+  return response
+end
+
+local function request(self, method, path, body, options)
+  local opts = { method = method, path = path, body = body }
+  for name, value in pairs(options or {}) do
+    if opts[name] ~= nil then
+      failure.raise(('unknown option "%s" for server:%s'):format(name, method:lower()))
+    end
+    opts[name] = value
+  end
+  return self:request(opts)
+end
+
+--- @class perigee.testing.RequestOptions
+--- @field headers? table<string, string>
+--- @field worker? integer each in its turn by default
+--- @field listener? integer
+--- @field seconds? number
+
+--- @param path string
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:get(path, options)
+  return request(self, "GET", path, nil, options)
+end
+
+--- @param path string
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:head(path, options)
+  return request(self, "HEAD", path, nil, options)
+end
+
+--- @param path string
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:delete(path, options)
+  return request(self, "DELETE", path, nil, options)
+end
+
+--- @param path string
+--- @param body? string|table a table goes as JSON
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:post(path, body, options)
+  return request(self, "POST", path, body or "", options)
+end
+
+--- @param path string
+--- @param body? string|table a table goes as JSON
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:put(path, body, options)
+  return request(self, "PUT", path, body or "", options)
+end
+
+--- @param path string
+--- @param body? string|table a table goes as JSON
+--- @param options? perigee.testing.RequestOptions
+--- @return perigee.testing.Response
+function Clients:patch(path, body, options)
+  return request(self, "PATCH", path, body or "", options)
+end
+
+return Clients

@@ -1,0 +1,210 @@
+--- What a failed expectation says: where in the spec, what was expected, what came instead, and what
+--- else helps.
+
+local M = {}
+
+-- Values are cut here; a failure is read by people.
+local SHOWN_BYTES = 500
+
+-- The kit's own files: failures are placed at the line that called them.
+local kit = debug.getinfo(1, "S").source:match("^(.*/)")
+
+local function is_spec(frame)
+  local source = frame.source
+  return source:sub(1, 1) == "@"
+    and source:sub(1, #kit) ~= kit
+    and not source:find("/busted/", 1, true)
+    and frame.currentline > 0
+end
+
+--- The line of the spec that called the kit, "spec/rooms_spec.lua:12", or nil where none did.
+---
+--- @return string?
+function M.place()
+  local level = 2
+  local frame = debug.getinfo(level, "Sl")
+  while frame do
+    if is_spec(frame) then
+      return frame.short_src .. ":" .. frame.currentline
+    end
+    level = level + 1
+    frame = debug.getinfo(level, "Sl")
+  end
+  return nil
+end
+
+local function placed(text)
+  local place = M.place()
+  return place and place .. ": " .. text or text
+end
+
+--- Fails the spec with this text, at the line that called the kit. Under busted it is a failure, not
+--- an error.
+---
+--- @param text string
+function M.raise(text)
+  local message = placed(text)
+  local busted = package.loaded.busted
+  if busted and busted.fail then
+    busted.fail(message, 0)
+  end
+  error(message, 0)
+end
+
+local function cut(text)
+  if #text <= SHOWN_BYTES then
+    return text
+  end
+  return ("%s … (%d bytes in all)"):format(text:sub(1, SHOWN_BYTES), #text)
+end
+
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
+
+local function escape(byte)
+  return ESCAPES[byte] or ("\\%d"):format(byte:byte())
+end
+
+local function quote(text)
+  return '"' .. cut(text):gsub('[%c"\\]', escape) .. '"'
+end
+
+--- Bytes as a failure shows them: in quotes, JSON as it is.
+---
+--- @param text string
+--- @return string
+function M.quote(text)
+  if text:find("^%s*[{%[]") and not text:find("%c") then
+    return cut(text)
+  end
+  return quote(text)
+end
+
+local function is_list(value)
+  local meta = getmetatable(value)
+  if meta and meta.__jsontype then
+    return meta.__jsontype == "array"
+  end
+  return #value > 0
+end
+
+local show
+
+local function show_table(value, depth)
+  if depth > 8 then
+    return "{ … }"
+  end
+  local parts = {}
+  if is_list(value) then
+    for i, item in ipairs(value) do
+      parts[i] = show(item, depth + 1)
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+  end
+  local keys = {}
+  for key in pairs(value) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, function(a, b)
+    return tostring(a) < tostring(b)
+  end)
+  for i, key in ipairs(keys) do
+    parts[i] = quote(tostring(key)) .. ":" .. show(value[key], depth + 1)
+  end
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+function show(value, depth)
+  local meta = type(value) == "table" and getmetatable(value)
+  if type(value) == "string" then
+    return quote(value)
+  elseif type(value) == "function" then
+    local info = debug.getinfo(value, "S")
+    return ("what the function at %s:%d accepts"):format(info.short_src, info.linedefined)
+  elseif meta and meta.__tojson then
+    return meta.__tojson(value)
+  elseif meta and meta.__tostring then
+    return tostring(value)
+  elseif meta and meta.__call then
+    return "what the matcher accepts"
+  elseif type(value) == "table" then
+    return show_table(value, depth)
+  elseif type(value) == "number" and value == math.floor(value) and math.abs(value) < 2 ^ 53 then
+    return ("%.0f"):format(value)
+  end
+  return tostring(value)
+end
+
+--- A value as a failure shows it: a table as JSON with its keys in order, a function by its place.
+---
+--- @param value any
+--- @return string
+function M.show(value)
+  return cut(show(value, 1))
+end
+
+--- How two texts differ, where that is not seen at a glance; nil where it is.
+---
+--- @param expected string
+--- @param got string
+--- @return string?
+function M.difference(expected, got)
+  if #expected < 40 and #got < 40 then
+    return nil
+  end
+  local at = 1
+  while at <= #expected and expected:byte(at) == got:byte(at) do
+    at = at + 1
+  end
+  if at > #got or at > #expected then
+    return ("the same for %d bytes, then one of them ends"):format(at - 1)
+  end
+  return ("they differ from byte %d: %s, not %s"):format(
+    at,
+    quote(got:sub(at, at + 30)),
+    quote(expected:sub(at, at + 30))
+  )
+end
+
+--- Fails the spec with a headline and labelled rows.
+---
+--- @param headline string
+--- @param rows { [1]: string, [2]: string|string[]|nil }[] label and lines; left out without lines
+function M.report(headline, rows)
+  local out = { headline }
+  for _, row in ipairs(rows) do
+    local lines = type(row[2]) == "string" and { row[2] } or row[2] or {}
+    local label = row[1] .. ":"
+    for _, line in ipairs(lines) do
+      out[#out + 1] = ("  %-10s%s"):format(label, line)
+      label = ""
+    end
+  end
+  M.raise(table.concat(out, "\n"))
+end
+
+--- Raises for options with unknown names or values of another type; misuse of the kit, so an error.
+---
+--- @param options table?
+--- @param where string "testing.start"
+--- @param known table<string, string> name to the types that it may have: "string table"
+function M.check_options(options, where, known)
+  if options == nil then
+    return
+  end
+  if type(options) ~= "table" then
+    error(placed(("the options for %s must be a table"):format(where)), 0)
+  end
+  for name, value in pairs(options) do
+    local types = known[name]
+    if not types then
+      error(placed(('unknown option "%s" for %s'):format(tostring(name), where)), 0)
+    end
+    if not (" " .. types .. " "):find(" " .. type(value) .. " ", 1, true) then
+      local wanted = types:gsub(" ", " or ")
+      local text = 'option "%s" for %s must be a %s'
+      error(placed(text:format(name, where, wanted)), 0)
+    end
+  end
+end
+
+return M

@@ -1,0 +1,132 @@
+--- JSON for specs (dkjson, which comes with busted, and not the gateway's own, so that a bug shared by
+--- both ends cannot hide), and comparing it to what a spec expects.
+
+local dkjson = require("dkjson")
+
+local failure = require("perigee.testing.failure")
+
+local M = {}
+
+M.null = dkjson.null
+
+--- @param value any
+--- @return string
+function M.encode(value)
+  return assert(dkjson.encode(value))
+end
+
+--- Decodes one whole text. Arrays and objects can be told apart, `null` is `json.null`.
+---
+--- @param text string
+--- @return any value, string? problem
+function M.try_decode(text)
+  local value, position, message = dkjson.decode(text, 1, M.null)
+  if message then
+    return nil, "not JSON: " .. message
+  elseif text:find("%S", position) then
+    return nil, "not JSON: there is text after the value"
+  end
+  return value
+end
+
+--- The same, raising for what is not JSON.
+---
+--- @param text string
+--- @return any
+function M.decode(text)
+  local value, problem = M.try_decode(text)
+  if problem then
+    failure.raise(problem .. " in " .. failure.quote(text))
+  end
+  return value
+end
+
+--- An empty array (a Lua table alone could be either).
+---
+--- @param list? table
+--- @return table
+function M.array(list)
+  return setmetatable(list or {}, { __jsontype = "array" })
+end
+
+--- @param value any
+--- @return boolean
+function M.is_array(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  return meta and meta.__jsontype == "array" or false
+end
+
+local function kind(value)
+  local meta = getmetatable(value)
+  if meta and meta.__jsontype then
+    return meta.__jsontype
+  end
+  if next(value) == nil then
+    return nil
+  end
+  return value[1] ~= nil and "array" or "object"
+end
+
+local function differ(path, expected, actual)
+  local where = path == "" and "" or path .. ": "
+  return false, ("%sexpected %s, got %s"):format(where, expected, actual)
+end
+
+local function step(path, key)
+  if type(key) == "number" then
+    return path .. "[" .. key .. "]"
+  end
+  return path == "" and key or path .. "." .. key
+end
+
+local function is_callable(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  return type(value) == "function" or (meta and meta.__call ~= nil) or false
+end
+M.is_callable = is_callable
+
+local function match_tables(expected, actual, is_subset, path)
+  local wanted, got = kind(expected), kind(actual)
+  if wanted and got and wanted ~= got then
+    return differ(path, "an " .. wanted, "an " .. got .. " " .. failure.show(actual))
+  end
+  for key, value in pairs(expected) do
+    local ok, why = M.matches(value, actual[key], is_subset, step(path, key))
+    if not ok then
+      return false, why
+    end
+  end
+  if not is_subset or wanted == "array" then
+    for key, value in pairs(actual) do
+      if expected[key] == nil then
+        return differ(step(path, key), "nothing", failure.show(value))
+      end
+    end
+  end
+  return true
+end
+
+--- Whether `actual` is what is expected: equal values, tables member by member, lists whole; a
+--- function or a luassert matcher is asked. With `is_subset` objects may have more members.
+---
+--- @param expected any
+--- @param actual any
+--- @param is_subset? boolean
+--- @param path? string
+--- @return boolean ok, string? why where they differ: `user.name: expected "ann", got "bob"`
+function M.matches(expected, actual, is_subset, path)
+  path = path or ""
+  if is_callable(expected) then
+    if expected(actual) then
+      return true
+    end
+  elseif type(expected) == "table" and expected ~= M.null and type(actual) == "table" then
+    return match_tables(expected, actual, is_subset, path)
+  elseif expected == actual then
+    return true
+  end
+  local got = actual == nil and "nothing" or failure.show(actual)
+  return differ(path, failure.show(expected), got)
+end
+
+return M

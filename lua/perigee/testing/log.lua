@@ -1,0 +1,154 @@
+--- What a gateway wrote to its standard error, for a spec: waiting for a line, and judging at the end
+--- that nothing is there that should not be.
+
+local failure = require("perigee.testing.failure")
+local posix = require("perigee.testing.posix")
+
+--- @class perigee.testing.Log
+local Log = {}
+Log.__index = Log
+
+local M = {}
+
+-- What a failure shows of it.
+local TAIL_LINES = 12
+
+local SANITIZERS = { "AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:" }
+
+--- The log in this file.
+---
+--- @return perigee.testing.Log
+function M.open(path)
+  return setmetatable({ path = path, allowed = {} }, Log)
+end
+
+--- Everything so far; also after the gateway's end.
+---
+--- @return string
+function Log:text()
+  return self.final or posix.read_file(self.path)
+end
+
+--- Keeps what is in the file, which is about to go.
+function Log:finish()
+  self.final = self:text()
+end
+
+-- As it stands there, or as a Lua pattern: most of what one looks for has a "-" or a "(" in it.
+local function is_match(line, pattern)
+  if line:find(pattern, 1, true) then
+    return true
+  end
+  local ok, at = pcall(string.find, line, pattern)
+  return ok and at ~= nil
+end
+
+local function find(self, pattern)
+  for line in self:text():gmatch("[^\n]+") do
+    if is_match(line, pattern) then
+      return line
+    end
+  end
+end
+
+-- Whether the line is a warning or an error that nobody announced.
+local function is_unexpected(self, line)
+  local level = line:match("^%S+ (%a+) ")
+  if level ~= "warn" and level ~= "error" then
+    return false
+  end
+  for _, pattern in ipairs(self.allowed) do
+    if is_match(line, pattern) then
+      return false
+    end
+  end
+  return true
+end
+
+local function last_lines(self)
+  local lines = {}
+  for line in self:text():gmatch("[^\n]+") do
+    lines[#lines + 1] = line
+  end
+  local tail = {}
+  for i = math.max(1, #lines - TAIL_LINES + 1), #lines do
+    tail[#tail + 1] = lines[i]
+  end
+  return tail
+end
+
+--- The last lines, where there is an unexpected warning or error in the log; else nothing. For
+--- failures.
+---
+--- @return string[]
+function Log:tail()
+  for line in self:text():gmatch("[^\n]+") do
+    if is_unexpected(self, line) then
+      return last_lines(self)
+    end
+  end
+  return {}
+end
+
+--- The last lines, whatever they are.
+---
+--- @return string[]
+function Log:last_lines()
+  return last_lines(self)
+end
+
+--- Waits until a line of the log has this in it: as it stands there, or as a Lua pattern. Such lines
+--- are then no surprise at the end.
+---
+--- @param pattern string
+--- @param seconds? number 2 by default
+--- @return string line
+function Log:expect(pattern, seconds)
+  local deadline = posix.deadline(seconds)
+  local line = find(self, pattern)
+  while not line do
+    if posix.now() > deadline then
+      failure.report("The gateway's log", {
+        { "expected", "a line with " .. failure.quote(pattern) },
+        { "last", #last_lines(self) > 0 and last_lines(self) or "nothing was logged" },
+      })
+    end
+    posix.pause(0.002)
+    line = find(self, pattern)
+  end
+  self.allowed[#self.allowed + 1] = pattern
+  return line
+end
+
+--- Warnings and errors with this in them may be there, now or later.
+---
+--- @param pattern string
+function Log:allow(pattern)
+  self.allowed[#self.allowed + 1] = pattern
+end
+
+--- The first thing in the log that should not be there, or nil.
+---
+--- @return string? problem
+function Log:problem()
+  local text = self:text()
+  for _, name in ipairs(SANITIZERS) do
+    local at = text:find(name, 1, true)
+    if at then
+      return "a sanitizer reports:\n" .. text:sub(math.max(1, at - 200), at + 4000)
+    end
+  end
+  for line, next_at in text:gmatch("([^\n]+)\n?()") do
+    if is_unexpected(self, line) then
+      -- A traceback follows its line.
+      local more = text:sub(next_at, next_at + 1500):match("^stack traceback:.-\n%f[%d]")
+        or text:sub(next_at, next_at + 1500):match("^stack traceback:.*")
+        or ""
+      return "unexpected in the gateway's log (server.log:expect or :allow announces it):\n  "
+        .. (line .. "\n" .. more):gsub("%s+$", ""):gsub("\n", "\n  ")
+    end
+  end
+  return nil
+end
+
+return M

@@ -1,0 +1,173 @@
+--- What WebSockets and event streams of a spec have in common: messages that came and were not
+--- expected yet, those that were, and the verbs that judge them.
+---
+--- A client has `conn`, a `pump(deadline)` that reads once and returns true or nil and why nothing
+--- more comes, a `describe(message)`, and a `text_of(message)` that gives the bytes to judge.
+
+local failure = require("perigee.testing.failure")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
+
+-- How much of what came before and after a failure tells.
+local SHOWN_MESSAGES = 5
+
+local Reader = {}
+
+--- Gives a client the state that the verbs work on.
+function Reader.begin(self)
+  self.queue = {}
+  self.taken = {}
+  self.taken_count = 0
+end
+
+local function last_lines(list, count)
+  local lines = {}
+  if count > #list then
+    lines[1] = ("(%d earlier)"):format(count - #list)
+  end
+  for _, text in ipairs(list) do
+    lines[#lines + 1] = text
+  end
+  return lines
+end
+
+local function queued_lines(self)
+  local lines = {}
+  for i = 1, math.min(SHOWN_MESSAGES, #self.queue) do
+    lines[i] = self:describe(self.queue[i])
+  end
+  if #self.queue > SHOWN_MESSAGES then
+    lines[#lines + 1] = ("(%d more)"):format(#self.queue - SHOWN_MESSAGES)
+  end
+  return lines
+end
+
+--- Fails the spec: what was expected, what came instead, what came around it.
+function Reader:fail_expected(expected, got, why)
+  self.conn:report({
+    { "expected", expected },
+    { "got", got },
+    { "because", why },
+    { "before it", last_lines(self.taken, self.taken_count) },
+    { "queued", queued_lines(self) },
+  })
+end
+
+local function note(self, message)
+  self.taken_count = self.taken_count + 1
+  self.taken[#self.taken + 1] = self:describe(message)
+  if #self.taken > SHOWN_MESSAGES then
+    table.remove(self.taken, 1)
+  end
+end
+
+--- Waits until `is_done()`; fails at the deadline, or when nothing more can come.
+function Reader:wait_until(is_done, expected, seconds)
+  if self.conn.paused then
+    self.conn:fail("this client is paused: resume it before something is expected of it")
+  end
+  local deadline = posix.deadline(seconds)
+  self:parse()
+  while not is_done() do
+    local ok, why = self:pump(deadline)
+    if not ok and not is_done() then
+      self:fail_expected(expected, self:describe_end(why, seconds))
+    end
+  end
+end
+
+local function wait_for_message(self, expected, seconds)
+  self:wait_until(function()
+    return #self.queue > 0 or self.closed ~= nil
+  end, expected, seconds)
+  if #self.queue == 0 then
+    self:fail_expected(expected, self:describe_end("eof", seconds))
+  end
+end
+
+--- The next message, whatever it is, and its bytes.
+function Reader:take(expected, seconds)
+  wait_for_message(self, expected, seconds)
+  local message = table.remove(self.queue, 1)
+  note(self, message)
+  return message
+end
+
+-- Whether `message` is what is expected, and why not; the third is the value that it stands for.
+local function judge(self, message, expected)
+  local text = self:text_of(message)
+  if json.is_callable(expected) then
+    return expected(text, message) and true or false, nil, text
+  elseif type(expected) == "table" then
+    local value, problem = json.try_decode(text)
+    if problem then
+      return false, problem
+    end
+    local ok, why = json.matches(expected, value, true)
+    return ok, why, value
+  elseif type(expected) ~= "string" then
+    error("a message is a string, a table or a function, not a " .. type(expected), 4)
+  elseif self:is_binary(message) then
+    return false, "it is binary; see expect_binary"
+  end
+  return text == expected, failure.difference(expected, text), text
+end
+
+--- Takes the next message, which must be `expected`: a string exactly, a table as JSON with at least
+--- these members, a function (or luassert matcher) that accepts it. `accepts(message)` may say why
+--- not for other reasons. Returns the message and its value.
+function Reader:expect_next(expected, shown, seconds, accepts)
+  local before, count = { unpack(self.taken) }, self.taken_count
+  local message = self:take(shown, seconds)
+  local reason = accepts and accepts(message)
+  local ok, why, value
+  if not reason then
+    ok, why, value = judge(self, message, expected)
+  end
+  if not ok then
+    self.taken, self.taken_count = before, count
+    self:fail_expected(shown, self:describe(message), reason or why)
+  end
+  return message, value
+end
+
+--- Passes over messages until one is `expected`; those before it are dropped.
+function Reader:expect_some(expected, shown, seconds)
+  local passed = 0
+  local first_why
+  local deadline = posix.deadline(seconds)
+  while true do
+    self:parse()
+    while #self.queue > 0 do
+      local message = table.remove(self.queue, 1)
+      local ok, why, value = judge(self, message, expected)
+      note(self, message)
+      if ok then
+        return message, value
+      end
+      passed = passed + 1
+      first_why = why or first_why
+    end
+    local ok, why = self:pump(deadline)
+    if not ok and #self.queue == 0 then
+      local which = passed == 1 and "1 other message" or passed .. " other messages"
+      local got = passed > 0 and which .. ", then " or ""
+      local because = first_why and "of the last: " .. first_why
+      self:fail_expected(
+        shown .. ", sooner or later",
+        got .. self:describe_end(why, seconds),
+        because
+      )
+    end
+  end
+end
+
+--- Fails when something is queued that no expectation took.
+function Reader:expect_empty(when)
+  if #self.queue > 0 then
+    local got = table.remove(self.queue, 1)
+    self:fail_expected("no message" .. (when or ""), self:describe(got))
+  end
+end
+
+return Reader

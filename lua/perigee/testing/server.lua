@@ -1,0 +1,403 @@
+--- A running gateway, for a spec: clients, its clock, its log, its end.
+
+local buffer = require("string.buffer")
+
+local clients = require("perigee.testing.clients")
+local exec = require("perigee.testing.exec")
+local failure = require("perigee.testing.failure")
+local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
+
+--- @class perigee.testing.Server: perigee.testing.Clients
+--- @field log perigee.testing.Log
+--- @field pid integer
+--- @field script string the path of the script
+--- @field listeners { host: string, port: integer, path: string, url: string }[]
+--- @field workers { host: string, port: integer, url: string }[] each worker's own listener
+local Server = setmetatable({}, { __index = clients })
+Server.__index = Server
+
+local M = {}
+
+-- What must be back at zero when a gateway ends.
+local COUNTED = {
+  "connections",
+  "requests",
+  "messages",
+  "blocks",
+  "topics",
+  "subscriptions",
+  "lua_refs",
+  "tasks",
+}
+
+-- What stands still when nothing happens any more.
+local MOVING =
+  { "connections", "http", "requests", "messages", "subscriptions", "tasks", "releases" }
+
+-- Clients answer pings this often while time is moved: well before idle_timeout, which is 60 s.
+local PUMP_SECONDS = 5
+
+--- A server around a process that was just spawned. `options`: is_test, worker (where clients go; nil:
+--- in turn), on_gone (called once, when it has ended and all is given back).
+function M.new(process, log, options)
+  return setmetatable({
+    process = process,
+    pid = process.pid,
+    output = buffer.new(),
+    log = log,
+    script = options.script,
+    started_at = failure.place(),
+    is_test = options.is_test,
+    home = options.worker,
+    on_gone = options.on_gone,
+    last_worker = 0,
+    listeners = {},
+    workers = {},
+    clients = {},
+    client_count = 0,
+    exec_count = 0,
+  }, Server)
+end
+
+-- Reading what the gateway prints -----------------------------------------------------------------
+
+-- The rows of a failure that is about the gateway itself.
+function Server:fail(problem)
+  failure.report("The gateway", { { "problem", problem }, { "log", self.log:last_lines() } })
+end
+
+--- The next line of standard output, without its end. Nil at its end, nil and "timeout".
+function Server:read_line(deadline)
+  while true do
+    local text = tostring(self.output)
+    local stop = text:find("\n", 1, true)
+    if stop then
+      self.output:skip(stop)
+      return text:sub(1, stop - 1)
+    end
+    local count, why = posix.receive(self.process.stdout, self.output)
+    if not count then
+      if why ~= "again" then
+        return nil
+      end
+      if not posix.wait(self.process.stdout, true, false, deadline) then
+        return nil, "timeout"
+      end
+    end
+  end
+end
+
+local function parse_address(url)
+  local path = url:match("^unix:(.*)$") or url:match("^http%+unix://(.*)$")
+  if path then
+    return { path = path, url = url }
+  end
+  local host, port = url:match("^http://%[?([%x:.]+)%]?:(%d+)/?$")
+  if not host then
+    error("a listener with an unknown address: " .. url)
+  end
+  return { host = host, port = tonumber(port), url = url }
+end
+
+--- Waits until so many listeners, and listeners of workers, are announced.
+function Server:wait_until_ready(listeners, workers)
+  local deadline = posix.deadline(10)
+  while #self.listeners < listeners or #self.workers < workers do
+    local line, why = self:read_line(deadline)
+    if why then
+      self:fail("it does not say within 10 s that it listens")
+    elseif not line then
+      local code, signal = posix.wait_exit(self.pid, posix.deadline(5))
+      self.gone = true
+      self:fail(("it ended at its start (%s)"):format(signal or "exit code " .. code))
+    end
+    local worker, address = line:match("^worker (%d+) listening on (%S+)$")
+    if worker then
+      self.workers[tonumber(worker)] = parse_address(address)
+    else
+      address = line:match("^listening on (%S+)$")
+      if not address then
+        self:fail("unexpected on its standard output: " .. line)
+      end
+      self.listeners[#self.listeners + 1] = parse_address(address)
+    end
+  end
+end
+
+-- Commands -----------------------------------------------------------------------------------------
+
+--- Writes a line to the test channel; whoever wants the answer uses command.
+function Server:send_command(text)
+  if not self.is_test then
+    failure.raise("without test mode there is no test channel")
+  elseif not self:is_running() then
+    failure.raise("the gateway was stopped")
+  end
+  posix.write_pipe(self.process.stdin, text .. "\n")
+end
+
+--- Writes a line to the test channel and waits for one that matches. Returns the captures.
+function Server:command(text, answer, seconds)
+  self:send_command(text)
+  while true do
+    local line, why = self:read_line(posix.deadline(seconds or 20))
+    local name = text:match("^%S+")
+    if why then
+      self:fail(("it does not answer %q; is a handler in a loop?"):format(name))
+    elseif not line then
+      self:fail(("it ended instead of answering %q"):format(name))
+    elseif line:find(answer) then
+      return line:match(answer)
+    elseif not line:find("^executed ") then
+      -- What was executed late answers late.
+      self:fail(("it answered %q to %q"):format(line, name))
+    end
+  end
+end
+
+--- What the gateway holds now, name to count.
+---
+--- @return table<string, integer>
+function Server:counters()
+  return json.decode((self:command("counters", "^counters (%b{})$")))
+end
+
+--- The counters' stalls are those from here on.
+function Server:forget_stalls()
+  self:command("forget", "^forgotten$")
+end
+
+--- Runs Lua's collector to the end in every worker.
+function Server:collect()
+  self:command("collect", "^collected$")
+end
+
+--- Stops a clock that runs. It stands still by itself unless `clock = "running"` was asked for.
+function Server:freeze()
+  self:command("freeze", "^frozen$")
+  self.is_frozen = true
+end
+
+--- Returns when nothing happens any more: what clients sent has been handled, and what that caused, on
+--- all workers, is written. What waits for time to pass goes on waiting.
+function Server:settle()
+  local before
+  for _ = 1, 100 do
+    self:command("advance 0", "^advanced ")
+    local counters, parts = self:counters(), {}
+    for i, name in ipairs(MOVING) do
+      parts[i] = ("%.0f"):format(counters[name])
+    end
+    local now = table.concat(parts, " ")
+    if now == before then
+      return
+    end
+    before = now
+  end
+end
+
+-- Clients that are there and answer pings.
+local function live_websockets(self)
+  local live = {}
+  for _, client in ipairs(self.clients) do
+    if client.answer_pings and client.conn.fd and not client.conn.ended and client.auto_pong then
+      live[#live + 1] = client
+    end
+  end
+  return live
+end
+
+--- Moves the clock. Visits every deadline of all workers in order; returns when all is quiet.
+---
+--- Meanwhile the spec's WebSockets answer pings, as browsers do, so that an hour does not close them;
+--- with `peers = true` they do not, and the gateway's idle timeouts end them.
+---
+--- @param seconds number
+--- @param options? { peers?: boolean }
+function Server:advance(seconds, options)
+  failure.check_options(options, "server:advance", { peers = "boolean" })
+  self:settle()
+  local live = options and options.peers and {} or live_websockets(self)
+  local left = seconds
+  while left > 0 do
+    local step = #live > 0 and math.min(left, PUMP_SECONDS) or left
+    self:command(("advance %.3f"):format(step), "^advanced ")
+    left = left - step
+    for _, client in ipairs(live) do
+      client:answer_pings()
+    end
+  end
+  self:settle()
+end
+
+--- Waits until `is_done(counters)`, or until every named counter has this value. For what the gateway
+--- notices by itself, as the end of a connection.
+---
+--- @param expected table<string, integer>|fun(counters: table<string, integer>): any
+--- @param seconds? number
+--- @return table<string, integer> counters
+function Server:wait_for(expected, seconds)
+  local deadline = posix.deadline(seconds)
+  local is_wanted = expected
+  if type(expected) == "table" then
+    is_wanted = function(counters)
+      return (json.matches(expected, counters, true))
+    end
+  end
+  while true do
+    local counters = self:counters()
+    if is_wanted(counters) then
+      return counters
+    elseif posix.now() > deadline then
+      failure.report("The gateway's counters", {
+        { "expected", failure.show(expected) },
+        { "got", failure.show(counters) },
+        { "log", self.log:tail() },
+      })
+    end
+    posix.pause(0.002)
+  end
+end
+
+-- Code inside a worker -------------------------------------------------------------------------------
+
+--- Runs a function inside worker 1; see exec_on.
+---
+--- @param fn fun(perigee: perigee, ...): any ...
+--- @param ... any
+--- @return any ...
+function Server:exec(fn, ...)
+  return self:exec_on(1, fn, ...)
+end
+
+--- Runs a function inside a worker and returns what it returns. Its arguments are `perigee` and those
+--- that are given, as JSON; it cannot use variables from outside. `require` finds the application's
+--- modules.
+---
+---     server:exec_on(2, function(perigee, topic) return perigee.subscribers(topic) end, "room:tea")
+---
+--- @param worker integer
+--- @param fn fun(perigee: perigee, ...): any ...
+--- @param ... any
+--- @return any ...
+function Server:exec_on(worker, fn, ...)
+  return exec.run(self, worker, fn, ...)
+end
+
+--- A slow worker: nothing else runs on it for so many seconds, of the machine's time. Returns at once.
+---
+--- @param worker integer
+--- @param seconds number
+function Server:stall(worker, seconds)
+  exec.stall(self, worker, seconds)
+end
+
+-- Its end ----------------------------------------------------------------------------------------------
+
+--- Sends the process a signal: "TERM", "INT", "HUP", …
+function Server:signal(name)
+  posix.kill(self.pid, name)
+end
+
+--- Ends the connections of clients from `first` on, as a network that is gone does.
+function Server:drop_clients(first)
+  for i = #self.clients, first or 1, -1 do
+    local client = table.remove(self.clients, i)
+    client = client.conn or client
+    client:close()
+  end
+end
+
+-- Gives back descriptors and files.
+local function discard(self)
+  if not self.gone then
+    posix.kill(self.pid, "KILL")
+    posix.wait_exit(self.pid, posix.deadline(5))
+    self.gone = true
+  end
+  self:drop_clients()
+  posix.close(self.process.stdin)
+  posix.close(self.process.stdout)
+  self.log:finish()
+  local on_gone = self.on_gone
+  self.on_gone = nil
+  on_gone(self)
+end
+
+--- Whether it was started and not stopped yet.
+function Server:is_running()
+  return self.on_gone ~= nil
+end
+
+--- Ends it at once, without a check.
+function Server:kill()
+  if self:is_running() then
+    discard(self)
+  end
+end
+
+--- Reads what is left of standard output. Returns the final counters, or nil.
+function Server:read_to_end(deadline)
+  local counters
+  local line = self:read_line(deadline)
+  while line do
+    counters = line:match("^counters (%b{})$") or counters
+    line = self:read_line(deadline)
+  end
+  return counters and json.decode(counters)
+end
+
+local function leaks(self, counters)
+  if not self.is_test then
+    return nil
+  elseif not counters then
+    return "no counters at its end"
+  end
+  for _, name in ipairs(COUNTED) do
+    if counters[name] ~= 0 then
+      return ("%s %s are left at its end, which is a leak"):format(tostring(counters[name]), name)
+    end
+  end
+end
+
+--- Waits until it has ended by itself, and judges how: exit code, sanitizers, log, counters. Clients
+--- that are still there go first: who waits for whose end is not what is judged here.
+---
+--- @param code integer
+--- @param seconds? number 10 by default
+function Server:expect_exit(code, seconds)
+  if not self:is_running() then
+    return
+  end
+  self:drop_clients()
+  local deadline = posix.deadline(seconds or 10)
+  local counters = self:read_to_end(deadline)
+  local got, why = posix.wait_exit(self.pid, deadline)
+  self.gone = why ~= "timeout"
+  local last = "\n  " .. table.concat(self.log:last_lines(), "\n  ")
+  local problem = self.log:problem()
+  if why == "timeout" then
+    problem = "it does not end" .. last
+  elseif got ~= code then
+    local how = why or "exit code " .. got
+    problem = problem or ("it ended with %s, not exit code %d%s"):format(how, code, last)
+  else
+    problem = problem or leaks(self, counters)
+  end
+  discard(self)
+  if problem then
+    failure.raise(("The gateway (started at %s) has ended: %s"):format(self.started_at, problem))
+  end
+end
+
+--- Ends it in good order and judges how: see expect_exit. Once is enough, a second time does nothing.
+function Server:stop()
+  if self:is_running() then
+    self:drop_clients()
+    self:signal("TERM")
+    self:expect_exit(0)
+  end
+end
+
+return M
