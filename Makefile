@@ -156,7 +156,7 @@ force:
 
 # Objects ---------------------------------------------------------------------------------------
 
-sources := $(wildcard core/*/*.c) core/main.c
+sources := $(wildcard core/*/*.c core/*.c)
 objects := $(sources:core/%.c=$(BUILD)/core/%.o)
 llhttp_objects := $(if $(LLHTTP_SOURCES),$(patsubst %,$(BUILD)/llhttp/%.o,api http llhttp))
 pure_objects := $(filter $(BUILD)/core/base/% $(BUILD)/core/codec/% $(BUILD)/core/pubsub/%, \

@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "command_test.h"
 #include "gateway/config.h"
 #include "gateway/gateway.h"
 #include "script/lua_state.h"
@@ -85,6 +86,13 @@ static void write_serve_help(struct buf *out) {
   config_help_serve(out);
 }
 
+static int run_test(int count, char **arguments) {
+  struct buf error;
+  buf_init(&error, 0);
+  command_test_run(count, arguments, &error);
+  return complain(&error);
+}
+
 static int run_version(int count, char **arguments) {
   if (count > 0) return refuse_argument("version", arguments[0]);
   return puts("perigee " PERIGEE_VERSION) >= 0 && fflush(stdout) == 0 ? EXIT_GOOD : EXIT_FAILED;
@@ -111,6 +119,8 @@ static int run_help(int count, char **arguments) {
 static const command_info commands[] = {
     {"serve", "perigee serve [script] [options]  serves a script (main.lua)", run_serve,
      write_serve_help},
+    {"test", "perigee test [busted arguments]   runs an application's specs", run_test,
+     command_test_help},
     {"version", "perigee version                   prints the version", run_version,
      write_version_help},
     {"help", "perigee help [command | limits]   explains a command, or lists the limits", run_help,

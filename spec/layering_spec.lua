@@ -72,7 +72,7 @@ local function contains(list, wanted)
 end
 
 local function layer_of(path)
-  return path:match("^core/([^/]+)/") or path:match("^core/(main)%.c$")
+  return path:match("^core/([^/]+)/") or path:match("^core/[%w_]+%.[ch]$") and "main"
 end
 
 -- The code without comments, and without the contents of strings.
@@ -83,7 +83,7 @@ end
 
 local function judge_include(layer, header, problems)
   local rules = layers[layer]
-  local folder = header:match("^([^/]+)/")
+  local folder = header:match("^([^/]+)/") or "main"
   if folder ~= layer and not contains(rules.folders, folder) then
     problems[#problems + 1] = layer .. "/ may not include " .. header
   end

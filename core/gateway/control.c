@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/histogram.h"
 #include "base/mem.h"
 #include "gateway/gateway_internal.h"
@@ -86,6 +87,71 @@ void control_print_counters(struct gateway *gateway) {
       in_us(stalls.largest));
 }
 
+/* --- exec --- */
+
+struct exec_call {
+  struct timer timer;
+  struct worker *worker;
+  uint64_t id;
+  struct buf code;
+  char *arguments;
+};
+
+static void exec_free(struct exec_call *call) {
+  buf_deinit(&call->code);
+  mem_free(call->arguments);
+  mem_free(call);
+}
+
+static void on_exec_due(struct timer *timer) {
+  struct exec_call *call = CONTAINER_OF(timer, struct exec_call, timer);
+  struct worker *worker = call->worker;
+  worker->hooks->exec(worker, call->id, buf_peek(&call->code), slice_of_string(call->arguments));
+  exec_free(call);
+}
+
+/* What runs scripts are timers: here publications are being handed over. */
+static void on_exec_posted(void *context) {
+  struct exec_call *call = context;
+  if (call->worker->stage != WORKER_SERVING) {
+    exec_free(call);
+    return;
+  }
+  timer_start(&call->worker->timers, &call->timer, clock_now_ms());
+}
+
+static uint64_t number_of(slice text) {
+  uint64_t number = 0;
+  for (size_t i = 0; i < text.len && text.data[i] >= '0' && text.data[i] <= '9'; i++) {
+    number = number * 10 + (uint64_t)(text.data[i] - '0');
+  }
+  return number;
+}
+
+static void exec(struct gateway *gateway, slice argument) {
+  uint64_t worker = number_of(slice_split(&argument, ' '));
+  uint64_t id = number_of(slice_split(&argument, ' '));
+  slice code = slice_split(&argument, ' ');
+  if (worker < 1 || worker > gateway->worker_count) {
+    control_executed(id, SLICE("{\"ok\":false,\"error\":\"there is no such worker\"}"));
+    return;
+  }
+  struct exec_call *call = mem_alloc_zero(sizeof *call);
+  call->worker = &gateway->workers[worker - 1];
+  call->id = id;
+  call->arguments = mem_copy(argument);
+  timer_init(&call->timer, on_exec_due);
+  buf_init(&call->code, 0);
+  long len = digest_base64_decode(code, buf_reserve(&call->code, code.len / 4 * 3 + 3));
+  call->code.len = len > 0 ? (size_t)len : 0;
+  if (!hub_post(gateway->hub, worker - 1, on_exec_posted, call)) exec_free(call);
+}
+
+void control_executed(uint64_t id, slice result) {
+  printf("executed %llu %.*s\n", (unsigned long long)id, (int)result.len, result.data);
+  fflush(stdout);
+}
+
 void control_run(struct gateway *gateway, slice line) {
   slice rest = line;
   slice command = slice_split(&rest, ' ');
@@ -105,6 +171,8 @@ void control_run(struct gateway *gateway, slice line) {
     for_all(gateway, worker_post_collect);
     mem_trim();
     printf("collected\n");
+  } else if (slice_is_equal(command, SLICE("exec"))) {
+    exec(gateway, rest);
   } else {
     printf("unknown command\n");
   }

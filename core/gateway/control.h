@@ -7,10 +7,16 @@
  *                         judged by itself
  *   collect            -> collected: a full collection of every worker's script state, and free
  *                         memory goes back to the system
+ *   exec <worker> <id> <code> <arguments>
+ *                      -> executed <id> {json}: a function in base64, as string.dump gives it, has
+ *                         run in that worker; the arguments are a JSON array. The answer comes when
+ *                         it has ended, other commands are answered meanwhile
  *
  * Only with --test. */
 #ifndef PERIGEE_GATEWAY_CONTROL_H
 #define PERIGEE_GATEWAY_CONTROL_H
+
+#include <stdint.h>
 
 #include "base/slice.h"
 
@@ -18,6 +24,8 @@ struct gateway;
 
 /* Carries out one line and prints its answer. On the main thread; waits for the workers. */
 void control_run(struct gateway *gateway, slice line);
+/* An exec has ended. Any thread. */
+void control_executed(uint64_t id, slice result);
 /* Prints the counters. */
 void control_print_counters(struct gateway *gateway);
 

@@ -20,9 +20,10 @@
 
 enum {
   SWEEP_EVERY_MS = 1000,
-  DRAIN_GRACE_MS = 2000,  /* for closing what is left when the drain time is over */
-  MARKS_MAX = 100000,     /* trim marks of forgotten topics: some 10 MiB */
-  SPARE_DESCRIPTORS = 64, /* for files, listeners and libraries, beside connections */
+  DRAIN_GRACE_MS = 2000,              /* for closing what is left when the drain time is over */
+  MARKS_MAX = 100000,                 /* trim marks of forgotten topics: some 10 MiB */
+  SPARE_DESCRIPTORS = 64,             /* for files, listeners and libraries, beside connections */
+  INPUT_LINE_BYTES = 4 * 1024 * 1024, /* a test's command: code and arguments of exec */
 };
 
 /* --- what is shared --- */
@@ -362,7 +363,9 @@ static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer) {
   struct buf *line = &gateway->input_line;
   (void)buffer;
   if (len < 0) {
+    /* Whoever tests is gone, maybe without a word: nobody else would end this gateway. */
     uv_read_stop(stream);
+    stop(gateway);
     return;
   }
   line->len += (size_t)len;
@@ -389,7 +392,7 @@ static void open_loop(struct gateway *gateway) {
   gateway->watch_timer.data = gateway;
   uv_async_init(&gateway->loop, &gateway->ended, on_ended);
   gateway->ended.data = gateway;
-  buf_init(&gateway->input_line, 64 * 1024);
+  buf_init(&gateway->input_line, INPUT_LINE_BYTES);
 }
 
 static void read_commands(struct gateway *gateway) {

@@ -69,6 +69,9 @@ struct hooks {
   bool (*step)(struct worker *worker, bool is_idle);
   /* For tests: a full collection. */
   void (*collect)(struct worker *worker);
+  /* For tests: runs code, a function in the script's language, with the values of a JSON array;
+   * its end is told by control_executed. */
+  void (*exec)(struct worker *worker, uint64_t id, slice code, slice arguments);
   /* Also after unload: what is left then was leaked. */
   void (*count)(struct worker *worker, hook_counts *counts);
 };

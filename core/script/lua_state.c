@@ -13,6 +13,7 @@
 #include "script/lua_conn.h"
 #include "script/lua_crypto.h"
 #include "script/lua_events.h"
+#include "script/lua_exec.h"
 #include "script/lua_json.h"
 #include "script/lua_log.h"
 #include "script/lua_request.h"
@@ -317,5 +318,6 @@ const struct hooks lua_hooks = {
     .forget = events_forget,
     .step = on_step,
     .collect = on_collect,
+    .exec = lua_exec,
     .count = on_count,
 };

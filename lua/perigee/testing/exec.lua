@@ -2,13 +2,24 @@
 
 local failure = require("perigee.testing.failure")
 local json = require("perigee.testing.json")
+local posix = require("perigee.testing.posix")
 
 local M = {}
 
-local function hexadecimal(bytes)
-  return (bytes:gsub(".", function(byte)
-    return ("%02x"):format(byte:byte())
-  end))
+local ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+local function base64(bytes)
+  local out = {}
+  for i = 1, #bytes, 3 do
+    local a, b, c = bytes:byte(i, i + 2)
+    local bits = a * 65536 + (b or 0) * 256 + (c or 0)
+    for place = 3, 0, -1 do
+      local digit = math.floor(bits / 64 ^ place) % 64
+      out[#out + 1] = ALPHABET:sub(digit + 1, digit + 1)
+    end
+  end
+  local padding = -#bytes % 3
+  return table.concat(out):sub(1, #out - padding) .. ("="):rep(padding)
 end
 
 -- What is handed over is code alone: variables from outside would be nil there.
@@ -45,7 +56,7 @@ local function post(server, worker, fn, ...)
     local value = select(i, ...)
     arguments[i] = value == nil and json.null or value
   end
-  local code = hexadecimal(string.dump(fn))
+  local code = base64(string.dump(fn))
   local text = json.encode(json.array(arguments))
   return ("exec %d %d %s %s"):format(worker, server.exec_count, code, text)
 end
@@ -57,16 +68,38 @@ local function plain(value)
   return value
 end
 
+local function fail(server, worker, problem)
+  failure.report("server:exec on worker " .. worker, {
+    { "problem", problem },
+    { "log", server.log:tail() },
+  })
+end
+
+-- An error with its traceback, without the frames that are the gateway's own.
+local function lines_of(text)
+  local lines = {}
+  for line in text:gmatch("[^\n]+") do
+    if not line:find("%[builtin#") and not line:find("%[C%]") then
+      lines[#lines + 1] = line:gsub("\t", "  ")
+    end
+  end
+  -- One frame says no more than the message does.
+  return #lines <= 3 and lines[1] or lines
+end
+
 --- Runs `fn` in a worker; returns its results.
 function M.run(server, worker, fn, ...)
   local command = post(server, worker, fn, ...)
-  local answer = server:command(command, ("^executed %d (.*)$"):format(server.exec_count), 5)
-  local result = json.decode(answer)
+  local answer = ("^executed %d (.*)$"):format(server.exec_count)
+  local text = server:command(command, answer, posix.patience)
+  if not text then
+    local why = server.is_frozen and "it suspends, and the gateway's clock stands still"
+      or "it suspends, or does not end"
+    fail(server, worker, ("it has not returned within %g s: %s"):format(posix.patience, why))
+  end
+  local result = json.decode(text)
   if not result.ok then
-    failure.report("server:exec on worker " .. worker, {
-      { "problem", result.error },
-      { "log", server.log:tail() },
-    })
+    fail(server, worker, lines_of(result.error))
   end
   local values = result.values
   for i = 1, result.count do

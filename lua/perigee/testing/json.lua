@@ -9,10 +9,53 @@ local M = {}
 
 M.null = dkjson.null
 
+local encode
+
+-- dkjson's own encoder takes { n = 2 } for an array of two.
+local function encode_table(value)
+  local parts = {}
+  local meta = getmetatable(value)
+  local kind = meta and meta.__jsontype or (value[1] ~= nil and "array" or "object")
+  if kind == "array" then
+    for i, item in ipairs(value) do
+      parts[i] = encode(item)
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+  end
+  local keys = {}
+  for key in pairs(value) do
+    keys[#keys + 1] = tostring(key)
+    parts[tostring(key)] = key
+  end
+  table.sort(keys)
+  for i, key in ipairs(keys) do
+    parts[i] = dkjson.quotestring(key) .. ":" .. encode(value[parts[key]])
+  end
+  return "{" .. table.concat(parts, ",", 1, #keys) .. "}"
+end
+
+function encode(value)
+  if value == M.null then
+    return "null"
+  elseif type(value) == "table" then
+    return encode_table(value)
+  elseif type(value) == "string" then
+    return dkjson.quotestring(value)
+  elseif type(value) == "number" and value - value == 0 then
+    local short = ("%.15g"):format(value)
+    return tonumber(short) == value and short or ("%.17g"):format(value)
+  elseif type(value) == "boolean" then
+    return tostring(value)
+  end
+  failure.raise(("JSON cannot say %s"):format(tostring(value)))
+end
+
+--- A value as JSON, keys in order. A table with something at 1, or from `json.array`, is an array.
+---
 --- @param value any
 --- @return string
 function M.encode(value)
-  return assert(dkjson.encode(value))
+  return encode(value)
 end
 
 --- Decodes one whole text. Arrays and objects can be told apart, `null` is `json.null`.

@@ -43,12 +43,12 @@ local function queued_lines(self)
 end
 
 --- Fails the spec: what was expected, what came instead, what came around it.
-function Reader:fail_expected(expected, got, why)
+function Reader:fail_expected(expected, got, why, before)
   self.conn:report({
     { "expected", expected },
     { "got", got },
     { "because", why },
-    { "before it", last_lines(self.taken, self.taken_count) },
+    { "before it", before or last_lines(self.taken, self.taken_count) },
     { "queued", queued_lines(self) },
   })
 end
@@ -76,19 +76,20 @@ function Reader:wait_until(is_done, expected, seconds)
   end
 end
 
-local function wait_for_message(self, expected, seconds)
+-- Takes the next message, which `note` is still to be told of.
+local function take(self, expected, seconds)
   self:wait_until(function()
     return #self.queue > 0 or self.closed ~= nil
   end, expected, seconds)
   if #self.queue == 0 then
     self:fail_expected(expected, self:describe_end("eof", seconds))
   end
+  return table.remove(self.queue, 1)
 end
 
---- The next message, whatever it is, and its bytes.
+--- The next message, whatever it is.
 function Reader:take(expected, seconds)
-  wait_for_message(self, expected, seconds)
-  local message = table.remove(self.queue, 1)
+  local message = take(self, expected, seconds)
   note(self, message)
   return message
 end
@@ -117,16 +118,16 @@ end
 --- these members, a function (or luassert matcher) that accepts it. `accepts(message)` may say why
 --- not for other reasons. Returns the message and its value.
 function Reader:expect_next(expected, shown, seconds, accepts)
-  local before, count = { unpack(self.taken) }, self.taken_count
-  local message = self:take(shown, seconds)
+  local message = take(self, shown, seconds)
+  local before = last_lines(self.taken, self.taken_count)
+  note(self, message)
   local reason = accepts and accepts(message)
   local ok, why, value
   if not reason then
     ok, why, value = judge(self, message, expected)
   end
   if not ok then
-    self.taken, self.taken_count = before, count
-    self:fail_expected(shown, self:describe(message), reason or why)
+    self:fail_expected(shown, self:describe(message), reason or why, before)
   end
   return message, value
 end

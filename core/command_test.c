@@ -1,0 +1,118 @@
+#define _GNU_SOURCE
+#include "command_test.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+#define RUNNER "/perigee/testing/run.lua"
+
+static bool is_directory(const char *path) {
+  struct stat about;
+  return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
+}
+
+/* Whether the arguments name what to run, so that spec/ need not be found. An option's value that
+ * is taken for a file does no harm: busted itself looks for spec/ then. */
+static bool has_paths(int count, char **arguments) {
+  for (int i = 0; i < count; i++) {
+    if (arguments[i][0] != '-' && access(arguments[i], F_OK) == 0) return true;
+  }
+  return false;
+}
+
+/* Goes to the directory that has spec/: this one or one above it. */
+static bool enter_application(void) {
+  char before[PATH_MAX] = "";
+  char now[PATH_MAX];
+  while (!is_directory("spec")) {
+    if (getcwd(now, sizeof now) == NULL || strcmp(now, before) == 0) return false;
+    memcpy(before, now, sizeof before);
+    if (chdir("..") != 0) return false;
+  }
+  return true;
+}
+
+/* The directory of the Lua library that belongs to the binary at `path`: where `make install` has
+ * put it, or of the source tree. Appended to `out`. */
+static bool find_library(const char *path, struct buf *out) {
+  static const char *const places[] = {"/../share/lua/5.1", "/../lua", "/../../lua"};
+  const char *slash = strrchr(path, '/');
+  for (size_t i = 0; slash != NULL && i < sizeof places / sizeof places[0]; i++) {
+    buf_clear(out);
+    buf_append(out, slice_of(path, (size_t)(slash - path)));
+    size_t len = out->len + strlen(places[i]);
+    buf_append_format(out, "%s" RUNNER "%c", places[i], '\0');
+    if (access(out->data, R_OK) == 0) {
+      out->len = len;
+      return true;
+    }
+  }
+  return false;
+}
+
+/* The kit's modules, and the application's own as the gateway finds them: below the script's
+ * directory. LuaJIT reads ";;" as its usual places. */
+static void set_paths(const char *binary, slice library) {
+  struct buf path;
+  const char *given = getenv("LUA_PATH");
+  buf_init(&path, 0);
+  buf_append_format(&path, "./?.lua;./?/init.lua;%.*s/?.lua;%.*s/?/init.lua;%s", (int)library.len,
+                    library.data, (int)library.len, library.data, given != NULL ? given : ";");
+  buf_append_char(&path, '\0');
+  setenv("LUA_PATH", path.data, 1);
+  setenv("PERIGEE", binary, 1);
+  buf_deinit(&path);
+}
+
+void command_test_run(int count, char **arguments, struct buf *error) {
+  char binary[PATH_MAX];
+  ssize_t len = readlink("/proc/self/exe", binary, sizeof binary - 1);
+  binary[len > 0 ? len : 0] = '\0';
+  struct buf library;
+  buf_init(&library, 0);
+  if (!find_library(binary, &library)) {
+    buf_append_format(error, "the Lua library is not beside %s: 'make install' puts it there",
+                      binary);
+  } else if (!has_paths(count, arguments) && !enter_application()) {
+    buf_append(error, SLICE("there is no directory spec/ here or above; see 'perigee help test'"));
+  } else {
+    set_paths(binary, buf_peek(&library));
+    char **command = mem_alloc_zero(((size_t)count + 3) * sizeof *command);
+    struct buf runner;
+    buf_init(&runner, 0);
+    buf_append_format(&runner, "%.*s" RUNNER "%c", (int)library.len, library.data, '\0');
+    command[0] = "luajit";
+    command[1] = runner.data;
+    for (int i = 0; i < count; i++) command[i + 2] = arguments[i];
+    execvp(command[0], command);
+    buf_append_format(error, "cannot run luajit (%s): apt install luajit lua-busted",
+                      strerror(errno));
+    buf_deinit(&runner);
+    mem_free(command);
+  }
+  buf_deinit(&library);
+}
+
+void command_test_help(struct buf *out) {
+  buf_append(out, SLICE("Usage: perigee test [busted arguments]\n"
+                        "\n"
+                        "Runs the specs of an application with busted and LuaJIT: those in spec/,"
+                        " here or in a\n"
+                        "directory above, or the files and directories that are named. Specs find"
+                        " the kit as\n"
+                        "require(\"perigee.testing\"), the application's own modules, and this"
+                        " gateway.\n"
+                        "\n"
+                        "  perigee test                          all specs\n"
+                        "  perigee test spec/rooms_spec.lua      one file\n"
+                        "  perigee test --filter \"comes back\"    those with this in their name\n"
+                        "\n"
+                        "Needs luajit and busted: apt install luajit lua-busted\n"));
+}
