@@ -6,7 +6,6 @@ local json = require("perigee.testing.json")
 local posix = require("perigee.testing.posix")
 
 describe("A gateway without a descriptor left", function()
-
   local function set_descriptors(server, soft)
     local words = { "prlimit", "--pid", tostring(server.pid), ("--nofile=%s:"):format(soft) }
     local process = posix.spawn(words, {})

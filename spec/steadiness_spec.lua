@@ -247,7 +247,6 @@ describe("A burst of 100 MB through 200 connections", function()
 end)
 
 describe("A WebSocket that waits", function()
-
   local COUNT = IS_SANITIZED and 200 or 4000
 
   local APP = [[
@@ -366,7 +365,6 @@ describe("An idle gateway with 100 open connections", function()
 end)
 
 describe("Stalls of the loop", function()
-
   local WORK_US = 200000
 
   -- Each message keeps its worker busy for so long.
@@ -423,7 +421,6 @@ describe("Stalls of the loop", function()
 end)
 
 describe("Readers that do not read", function()
-
   local LIVE, DEAD, MESSAGES = 10, 10, 300
   -- In all more than the kernel keeps for a connection.
   local TEXT = ("t"):rep(20000)
@@ -494,7 +491,6 @@ describe("Readers that do not read", function()
 end)
 
 describe("What C holds of Lua's for each connection", function()
-
   -- More than one of the collector's pieces, and than the registry holds itself.
   local COUNT = IS_SANITIZED and 600 or 1400
 
@@ -543,7 +539,6 @@ describe("What C holds of Lua's for each connection", function()
 end)
 
 describe("A running gateway", function()
-
   it("gives memory back by itself after a burst", function()
     local server = gateway.start({
       app = [[
