@@ -96,13 +96,28 @@ function Clients:host(opts)
   return host_of(self:target(opts or { worker = 1 }))
 end
 
+-- The options, and those of `with` that they leave open; headers one by one.
+local function with_defaults(self, opts)
+  local result = {}
+  for _, from in ipairs({ self.defaults or {}, opts or {} }) do
+    for key, value in pairs(from) do
+      if key == "headers" then
+        result.headers = result.headers or {}
+        for name, text in pairs(value) do
+          result.headers[name] = text
+        end
+      else
+        result[key] = value
+      end
+    end
+  end
+  return result
+end
+
 -- The options of a client, and where it goes: with what failures tell of this gateway.
 local function prepare(self, opts, what, path)
-  local result = {}
-  for key, value in pairs(opts or {}) do
-    result[key] = value
-  end
-  local target, worker = self:target(opts)
+  local result = with_defaults(self, opts)
+  local target, worker = self:target(result)
   if result.host == nil then
     result.host = host_of(target)
   end
@@ -152,6 +167,19 @@ end
 
 --- @class perigee.testing.EventStreamOptions: perigee.testing.ClientOptions
 --- @field last_event_id? string the position of a reader that comes back
+
+--- The same gateway, whose clients all have these options where they do not say otherwise:
+---
+---     local ann = server:with({ headers = { Authorization = "Bearer " .. token } })
+---     ann:post("/jobs", { kind = "mail" }):expect(202)
+---
+--- @param options { headers?: table<string, string>, worker?: integer, listener?: integer, host?: string }
+--- @return perigee.testing.Server
+function Clients:with(options)
+  failure.check_options(options, "server:with", with_place({ headers = "table" }))
+  local defaults = with_defaults(self, options)
+  return setmetatable({ defaults = defaults }, { __index = self, __newindex = self })
+end
 
 --- Opens a WebSocket; fails when the handshake is refused, unless `any_status` is set.
 ---
