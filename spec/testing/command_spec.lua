@@ -118,7 +118,7 @@ describe("perigee test", function()
       fails(
         run(),
         "2 successes / 0 failures / 1 error",
-        "The gateway (started at spec/one_spec.lua:4) has ended: unexpected in the gateway's log",
+        "spec/one_spec.lua:4: The gateway (started at spec/one_spec.lua:4) has ended: unexpected in",
         "so it was meant"
       )
     end)

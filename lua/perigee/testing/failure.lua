@@ -31,8 +31,8 @@ function M.place()
   return nil
 end
 
-local function placed(text)
-  local place = M.place()
+local function placed(text, fallback)
+  local place = M.place() or fallback
   return place and place .. ": " .. text or text
 end
 
@@ -40,8 +40,9 @@ end
 --- an error.
 ---
 --- @param text string
-function M.raise(text)
-  local message = placed(text)
+--- @param fallback? string where, when no line of a spec is being run
+function M.raise(text, fallback)
+  local message = placed(text, fallback)
   local busted = package.loaded.busted
   if busted and busted.fail then
     busted.fail(message, 0)

@@ -77,17 +77,32 @@ local function last_lines(self)
   return tail
 end
 
---- The last lines, where there is an unexpected warning or error in the log; else nothing. For
+-- From the first unexpected line on, or nil.
+local function unexpected_lines(self)
+  local lines
+  for line in self:text():gmatch("[^\n]+") do
+    if lines or is_unexpected(self, line) then
+      lines = lines or {}
+      lines[#lines + 1] = line
+    end
+  end
+  return lines
+end
+
+--- What is in the log from the first unexpected warning or error on; nothing where there is none. For
 --- failures.
 ---
 --- @return string[]
 function Log:tail()
-  for line in self:text():gmatch("[^\n]+") do
-    if is_unexpected(self, line) then
-      return last_lines(self)
-    end
+  local lines = unexpected_lines(self) or {}
+  local shown = {}
+  for i = 1, math.min(TAIL_LINES, #lines) do
+    shown[i] = lines[i]
   end
-  return {}
+  if #lines > TAIL_LINES then
+    shown[#shown + 1] = ("(%d more lines)"):format(#lines - TAIL_LINES)
+  end
+  return shown
 end
 
 --- The last lines, whatever they are.
@@ -138,15 +153,10 @@ function Log:problem()
       return "a sanitizer reports:\n" .. text:sub(math.max(1, at - 200), at + 4000)
     end
   end
-  for line, next_at in text:gmatch("([^\n]+)\n?()") do
-    if is_unexpected(self, line) then
-      -- A traceback follows its line.
-      local more = text:sub(next_at, next_at + 1500):match("^stack traceback:.-\n%f[%d]")
-        or text:sub(next_at, next_at + 1500):match("^stack traceback:.*")
-        or ""
-      return "unexpected in the gateway's log (server.log:expect or :allow announces it):\n  "
-        .. (line .. "\n" .. more):gsub("%s+$", ""):gsub("\n", "\n  ")
-    end
+  local lines = unexpected_lines(self)
+  if lines then
+    return "unexpected in its log (server.log:expect or :allow announces what is meant)\n  "
+      .. table.concat(self:tail(), "\n  ")
   end
   return nil
 end

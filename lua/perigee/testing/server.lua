@@ -400,7 +400,8 @@ function Server:expect_exit(code, seconds)
   end
   discard(self)
   if problem then
-    failure.raise(("The gateway (started at %s) has ended: %s"):format(self.started_at, problem))
+    local text = "The gateway (started at %s) has ended: %s"
+    failure.raise(text:format(self.started_at, problem), self.started_at)
   end
 end
 
