@@ -169,6 +169,21 @@ describe("Time", function()
     clients[1]:expect("200")
   end)
 
+  it("visits them also where they are a few milliseconds apart", function()
+    local server = testing.start(TIMERS, { workers = 4 })
+    local clients = {}
+    for worker = 1, 4 do
+      clients[worker] = server:websocket("/", { worker = worker })
+    end
+    for i = 60, 1, -1 do
+      clients[i % 4 + 1]:send(tostring(1 + i / 1000))
+    end
+    server:advance(2)
+    for i = 1, 60 do
+      clients[1]:expect(tostring(1 + i / 1000))
+    end
+  end)
+
   it("of hours closes no WebSocket, unless peers are to be silent", function()
     local server = testing.start(TIMERS)
     local ann, bob = server:websocket("/"), server:websocket("/")
