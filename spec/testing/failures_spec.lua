@@ -104,7 +104,8 @@ describe("A failure", function()
         { { a = 1 }, '{"a":null}', "a: expected 1, got null" },
         { { a = testing.json.null }, '{"a":1}', "a: expected null, got 1" },
         { { a = { b = 1 } }, '{"a":2}', 'a: expected {"b":1}, got 2' },
-        { { a = match.is_string() }, '{"a":2}', "a: expected what the matcher accepts, got 2" },
+        { { a = match.is_string() }, '{"a":2}', "a: expected match.string(), got 2" },
+        { { a = match.matches("^b") }, '{"a":"c"}', 'a: expected match.matches("^b"), got "c"' },
         { { a = 1 }, "hello", "not JSON: no valid JSON value at line 1, column 1" },
       }
       for _, case in ipairs(cases) do

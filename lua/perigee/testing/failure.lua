@@ -112,6 +112,18 @@ local function show_table(value, depth)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
+-- A luassert matcher by its name; not all have one.
+local function show_matcher(matcher, depth)
+  if not matcher.name then
+    return "what the matcher accepts"
+  end
+  local arguments = {}
+  for i = 1, matcher.arguments and matcher.arguments.n or 0 do
+    arguments[i] = show(matcher.arguments[i], depth + 1)
+  end
+  return ("match.%s(%s)"):format(matcher.name, table.concat(arguments, ", "))
+end
+
 function show(value, depth)
   local meta = type(value) == "table" and getmetatable(value)
   if type(value) == "string" then
@@ -124,7 +136,7 @@ function show(value, depth)
   elseif meta and meta.__tostring then
     return tostring(value)
   elseif meta and meta.__call then
-    return "what the matcher accepts"
+    return show_matcher(value, depth)
   elseif type(value) == "table" then
     return show_table(value, depth)
   elseif type(value) == "number" and value == math.floor(value) and math.abs(value) < 2 ^ 53 then

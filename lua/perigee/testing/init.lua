@@ -9,6 +9,10 @@
 ---
 --- Runs in LuaJIT under busted, which stops what a test or a block has started and judges it.
 
+if not rawget(_G, "jit") then
+  error("perigee.testing needs LuaJIT: run `perigee test`, or `busted --lua=luajit`", 0)
+end
+
 local assertions = require("perigee.testing.assertions")
 local binary = require("perigee.testing.binary")
 local buffer = require("string.buffer")
