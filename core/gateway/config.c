@@ -177,6 +177,10 @@ static const char *set_test(struct config *config, const char *value) {
   return set_switch(&config->is_test, value);
 }
 
+static const char *set_freeze(struct config *config, const char *value) {
+  return set_switch(&config->is_frozen, value);
+}
+
 static const char *set_unsafe(struct config *config, const char *value) {
   return set_switch(&config->is_unsafe, value);
 }
@@ -209,6 +213,7 @@ static const option_info options[] = {
     {"test", NULL, "off",
      "for specs: a listener of its own for each worker, commands on standard input", set_test,
      NULL},
+    {"freeze", NULL, "off", "with --test: time stands still from the start", set_freeze, NULL},
     {"unsafe", NULL, "off", "the script may use ffi, os.execute and the rest that is kept from it",
      set_unsafe, NULL},
 };

@@ -504,6 +504,7 @@ static void watch(struct gateway *gateway) {
 
 /* From the first thread to the last. */
 static int serve(struct gateway *gateway) {
+  if (gateway->config->is_test && gateway->config->is_frozen) clock_freeze();
   open_loop(gateway);
   start_workers(gateway);
   bool is_good = judge_loads(gateway);

@@ -1,5 +1,6 @@
 -- Code of a spec inside a worker, and faults that it makes.
 local gateway = require("spec.support.gateway")
+local posix = require("perigee.testing.posix")
 
 local APP = [[
   local count = 0
@@ -74,11 +75,18 @@ describe("server:exec", function()
   end)
 
   it("says so when it waits for a time that stands still, and goes on later", function()
+    posix.patience = 0.1
+    finally(function()
+      posix.patience = 2
+    end)
     local text = failure_of(server.exec, server, function(perigee)
       perigee.sleep(1)
       perigee.publish("all", "woken")
     end)
-    assert.truthy(text:find("it has not returned within 2 s: it suspends, and the", 1, true), text)
+    assert.truthy(
+      text:find("it has not returned within 0.1 s: it suspends, and the", 1, true),
+      text
+    )
     local ws = server:websocket("/")
     server:advance(1)
     ws:expect("woken")

@@ -61,6 +61,8 @@ describe("Clients", function()
     assert.equal("ann too ann.example", both:get("/").body)
     assert.equal("bob too ann.example", both:get("/", { headers = { A = "bob" } }).body)
     assert.equal(3, #server.clients)
+    both:stop()
+    assert.is_false(server:is_running())
   end)
 
   it("send what a method takes, tables as JSON", function()
@@ -135,6 +137,23 @@ describe("Time", function()
     local after = server:get("/now").json
     assert.is_true(math.abs(after.now - before.now - 1.5) < 0.001)
     assert.is_true(math.abs(after.time - before.time - 1.5) < 0.001)
+  end)
+
+  it("stands still from the start, so that periods and the spec count alike", function()
+    for _ = 1, 5 do
+      local server = testing.start(script([[
+        local began = perigee.now()
+        app:on_start(function() perigee.log.info("started after %s", perigee.now() - began) end)
+        app:every(1, function() perigee.publish("ticks", tostring(perigee.now() - began)) end)
+        app:websocket("/", { on_open = function(conn) conn:subscribe("ticks") end })
+      ]]))
+      server.log:expect("started after 0")
+      local ws = server:websocket("/")
+      server:advance(0.999)
+      ws:expect_nothing_queued()
+      server:advance(0.001)
+      ws:expect("1")
+    end
   end)
 
   it("runs where that was asked for, until it is frozen", function()

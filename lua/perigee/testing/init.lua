@@ -76,7 +76,7 @@ local function place_script(script, files)
   return directory .. "/main.lua", directory
 end
 
-local function command_line(path, script, options, is_test)
+local function command_line(path, script, options, is_test, is_frozen)
   local workers = options.workers or 2
   local command = { path, "serve", script, "--workers", tostring(workers) }
   for _, address in ipairs(options.listen or { "127.0.0.1:0" }) do
@@ -85,6 +85,9 @@ local function command_line(path, script, options, is_test)
   end
   if is_test then
     command[#command + 1] = "--test"
+  end
+  if is_frozen then
+    command[#command + 1] = "--freeze"
   end
   for _, argument in ipairs(options.arguments or {}) do
     command[#command + 1] = argument
@@ -110,18 +113,21 @@ function M.start(script, options)
   local path = binary.find(options.binary)
   local script_path, directory = place_script(script, options.files)
   local work = posix.temporary_directory()
-  local command, workers = command_line(path, script_path, options, is_test)
+  local is_frozen = is_test and options.clock ~= "running"
+  local command, workers = command_line(path, script_path, options, is_test, is_frozen)
   local process = posix.spawn(command, {
     env = options.env,
     directory = options.directory,
     stderr = work .. "/log",
   })
-  local server = server_module.new(process, log.open(work .. "/log"), {
+  local server
+  server = server_module.new(process, log.open(work .. "/log"), {
     script = script_path,
     is_test = is_test,
+    is_frozen = is_frozen,
     worker = options.worker,
-    on_gone = function(gone)
-      running[gone] = nil
+    on_gone = function()
+      running[server] = nil
       posix.remove_directory(work)
       if directory then
         posix.remove_directory(directory)
@@ -134,9 +140,6 @@ function M.start(script, options)
   if not ok then
     server:kill()
     error(message, 0)
-  end
-  if is_test and options.clock ~= "running" then
-    server:freeze()
   end
   return server
 end

@@ -49,6 +49,7 @@ function M.new(process, log, options)
     script = options.script,
     started_at = failure.place(),
     is_test = options.is_test,
+    is_frozen = options.is_frozen,
     home = options.worker,
     on_gone = options.on_gone,
     last_worker = 0,
@@ -327,7 +328,7 @@ local function discard(self)
   self.log:finish()
   local on_gone = self.on_gone
   self.on_gone = nil
-  on_gone(self)
+  on_gone()
 end
 
 --- Ends the test channel, as the end of the spec's process does: the gateway ends too.
