@@ -218,6 +218,17 @@ describe("Time", function()
     bob:expect_close(1000, "idle for too long")
   end)
 
+  it("of hours leaves no event stream behind", function()
+    local server = testing.start(script([[
+      app:every(1, function() perigee.publish("ticks", (" "):rep(4000)) end)
+      app:sse("/", { on_open = function(conn) conn:subscribe("ticks") end })
+    ]]))
+    local feed = server:sse("/", { receive_buffer = 4096 })
+    server:advance(3600)
+    assert.equal(3600, #feed.queue)
+    server:wait_for({ connections = 1 })
+  end)
+
   it("takes none of ours: a day is over in a moment", function()
     local server = testing.start(TIMERS)
     local before = posix.now()

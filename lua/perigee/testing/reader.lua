@@ -76,6 +76,18 @@ function Reader:wait_until(is_done, expected, seconds)
   end
 end
 
+--- Whether it reads and answers while time is moved.
+function Reader:is_live()
+  local conn = self.conn
+  return conn.fd ~= nil and not conn.ended and not self.closed and self.auto_pong ~= false
+end
+
+--- Reads what has come, and so answers pings, without waiting; not when it is paused. For advance.
+function Reader:catch_up()
+  while self:is_live() and not self.conn.paused and self:pump(posix.now()) do
+  end
+end
+
 -- Takes the next message, which `note` is still to be told of.
 local function take(self, expected, seconds)
   self:wait_until(function()

@@ -203,11 +203,11 @@ function Server:settle()
   end
 end
 
--- Clients that are there and answer pings.
-local function live_websockets(self)
+-- Clients that are there, read, and answer pings.
+local function live_clients(self)
   local live = {}
   for _, client in ipairs(self.clients) do
-    if client.answer_pings and client.conn.fd and not client.conn.ended and client.auto_pong then
+    if client.is_live and client:is_live() then
       live[#live + 1] = client
     end
   end
@@ -216,22 +216,22 @@ end
 
 --- Moves the clock. Visits every deadline of all workers in order; returns when all is quiet.
 ---
---- Meanwhile the spec's WebSockets answer pings, as browsers do, so that an hour does not close them;
---- with `peers = true` they do not, and the gateway's idle timeouts end them.
+--- Meanwhile the spec's clients read, and answer pings, as browsers do, so that an hour does not close
+--- them; with `peers = true` they do not, and the gateway's idle timeouts end them.
 ---
 --- @param seconds number
 --- @param options? { peers?: boolean }
 function Server:advance(seconds, options)
   failure.check_options(options, "server:advance", { peers = "boolean" })
   self:settle()
-  local live = options and options.peers and {} or live_websockets(self)
+  local live = options and options.peers and {} or live_clients(self)
   local left = seconds
   while left > 0 do
     local step = #live > 0 and math.min(left, PUMP_SECONDS) or left
     self:command(("advance %.3f"):format(step), "^advanced ")
     left = left - step
     for _, client in ipairs(live) do
-      client:answer_pings()
+      client:catch_up()
     end
   end
   self:settle()

@@ -8,7 +8,6 @@ local failure = require("perigee.testing.failure")
 local frames = require("perigee.testing.websocket_frame")
 local http = require("perigee.testing.http")
 local json = require("perigee.testing.json")
-local posix = require("perigee.testing.posix")
 local reader = require("perigee.testing.reader")
 
 --- What an expectation takes: a string is exactly this text, a table JSON with at least these
@@ -378,18 +377,6 @@ end
 function WebSocket:discard()
   self:fence()
   self.queue = {}
-end
-
---- Answers pings that have come, without waiting. For advance.
-function WebSocket:answer_pings()
-  if self.conn.paused or not self.conn.fd or self.closed then
-    return
-  end
-  while self:pump(posix.now()) do
-    if self.closed then
-      return
-    end
-  end
 end
 
 -- Closing --------------------------------------------------------------------------------------
