@@ -69,6 +69,40 @@ local function in_meta()
   return names
 end
 
+describe("The guide to testing", function()
+  local guide = read("docs/testing.md")
+  local kit = ""
+  for _, path in ipairs(files("lua/perigee/testing", "%.lua$")) do
+    kit = kit .. read(path)
+  end
+
+  it("names functions that are there", function()
+    for object, name in guide:gmatch("([%w_.]+):([%w_]+)%(") do
+      assert.truthy(kit:find("function %w+:" .. name .. "%("), object .. ":" .. name)
+    end
+    for name in guide:gmatch("testing%.([%w_]+)%(") do
+      assert.truthy(kit:find("function M." .. name .. "%("), "testing." .. name)
+    end
+    -- The tables of verbs.
+    for name in guide:gmatch("[|,·] `([%l_]+)%(") do
+      assert.truthy(kit:find("function %w+:" .. name .. "%("), name)
+    end
+  end)
+
+  it("has every option of testing.start, and no other", function()
+    local known = kit:match("local OPTIONS = {(.-)}")
+    local described = guide:match("testing%.start%(script, options%).-\n(|.-)\n\n")
+    for name in known:gmatch("([%l_]+) =") do
+      assert.truthy(described:find("`" .. name .. "`", 1, true), name)
+    end
+    for names in described:gmatch("\n| (`[^|]+) |") do
+      for name in names:gmatch("`([%l_]+)`") do
+        assert.truthy(known:find(name .. " =", 1, true), name)
+      end
+    end
+  end)
+end)
+
 describe("The descriptions for editors", function()
   it("have every function that C gives to scripts", function()
     local described = in_meta()

@@ -94,6 +94,54 @@ describe("Clients", function()
   end)
 end)
 
+describe("A request that was begun", function()
+  local server
+  before_each(function()
+    server = testing.start(script([[
+      app:get("/slow", function()
+        local _, _, code = perigee.sleep(5)
+        perigee.log.info("slow %s", code or "woken")
+        return "at last"
+      end)
+      app:get("/fast", function() return "at once" end)
+    ]]))
+  end)
+
+  it("is answered when its time has come", function()
+    local slow = server:begin({ path = "/slow" })
+    slow:expect_nothing_queued()
+    server:get("/fast"):expect(200, "at once")
+    server:advance(4.9)
+    slow:expect_nothing_queued()
+    server:advance(0.1)
+    slow:response():expect(200, "at last")
+  end)
+
+  it("fails where it is answered too soon, and where it is not", function()
+    local ok, problem = pcall(function()
+      server:begin({ path = "/fast" }):expect_nothing_queued()
+    end)
+    assert.is_false(ok)
+    assert.truthy(
+      tostring(problem):find('expected:  no answer yet\n  got:       "HTTP/1.1 200', 1, true)
+    )
+    ok, problem = pcall(function()
+      server:request({ path = "/slow", seconds = 0.05 })
+    end)
+    assert.is_false(ok)
+    assert.truthy(tostring(problem):find("got:       nothing within 0.", 1, true), problem)
+    assert.truthy(tostring(problem):find("the gateway's clock stands still", 1, true), problem)
+  end)
+
+  it("may go away", function()
+    local slow = server:begin({ path = "/slow" })
+    slow:expect_nothing_queued()
+    slow:reset()
+    server:wait_for({ tasks = 0 })
+    server.log:expect("slow closed")
+  end)
+end)
+
 describe("JSON", function()
   it("is what it says, for tables of every shape", function()
     local json = testing.json
@@ -357,6 +405,16 @@ describe("A client", function()
 end)
 
 describe("The kit", function()
+  it("starts a gateway and stops it within 30 ms", function()
+    local best = math.huge
+    for _ = 1, 10 do
+      local before = posix.now()
+      testing.start(PLACES):stop()
+      best = math.min(best, posix.now() - before)
+    end
+    assert.is_true(best < 0.03 * posix.time_scale, best)
+  end)
+
   local tree
   before_each(function()
     tree = posix.temporary_directory()

@@ -2,8 +2,8 @@
 
 local connection = require("perigee.testing.connection")
 local failure = require("perigee.testing.failure")
-local http = require("perigee.testing.http")
 local json = require("perigee.testing.json")
+local pending_request = require("perigee.testing.pending_request")
 local sse = require("perigee.testing.sse")
 local websocket = require("perigee.testing.websocket")
 
@@ -226,20 +226,27 @@ local function with_body(opts)
   opts.body, opts.headers = json.encode(opts.body), headers
 end
 
---- One request on a connection of its own: `method`, `path`, `headers`, `body` (a table goes as
+--- Sends a request on a connection of its own, and does not wait for its answer: `method`, `path`, `headers`, `body` (a table goes as
 --- JSON), `worker`, `listener`, `host`, `version`, `chunks`, `seconds`.
 ---
---- @return perigee.testing.Response
-function Clients:request(options)
+---     local slow = server:begin({ path = "/slow" })
+---     server:advance(5)
+---     slow:response():expect(200)
+---
+--- @return perigee.testing.PendingRequest
+function Clients:begin(options)
   failure.check_options(options, "server:request", REQUEST_OPTIONS)
   local what = options.method or "GET"
   local opts, target = prepare(self, options, what, options.path or "/")
   with_body(opts)
-  local conn = connection.open(target, opts)
-  adopt(self, conn)
-  local response = http.exchange(conn, opts)
-  conn:close()
-  return response
+  return pending_request.send(adopt(self, connection.open(target, opts)), opts)
+end
+
+--- The same, and waits for its answer.
+---
+--- @return perigee.testing.Response
+function Clients:request(options)
+  return self:begin(options):response(options.seconds)
 end
 
 local function request(self, method, path, body, options)

@@ -202,15 +202,20 @@ function M.read_response(conn, method, seconds)
   return response
 end
 
---- Writes a request and reads its final response.
-function M.exchange(conn, opts)
-  conn:write(M.request(opts))
+--- The same, passing over interim ones.
+function M.read_final_response(conn, method, seconds)
   local response
   repeat
-    response = M.read_response(conn, opts.method or "GET", opts.seconds)
+    response = M.read_response(conn, method, seconds)
   until response.status >= 200
   response.conn = conn
   return response
+end
+
+--- Writes a request and reads its final response.
+function M.exchange(conn, opts)
+  conn:write(M.request(opts))
+  return M.read_final_response(conn, opts.method or "GET", opts.seconds)
 end
 
 local days = { Sun = 1, Mon = 2, Tue = 3, Wed = 4, Thu = 5, Fri = 6, Sat = 7 }
