@@ -22,7 +22,7 @@ WERROR ?= -Werror
 SPECS ?= spec
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
-# Of the benchmarks: how often, and how long each time.
+# Of the benchmarks: how often, how long each time, and which loads (ONLY='echo').
 ROUNDS ?= 3
 SECONDS ?= 1
 
@@ -247,7 +247,8 @@ $(BUILD)/bench/floor: bench/floor.c
 
 .PHONY: measure
 measure: $(BUILD)/perigee $(BUILD)/bench/loadgen $(BUILD)/bench/floor
-	@luajit bench/main.lua $(COMMAND) --build $(BUILD) --rounds $(ROUNDS) --seconds $(SECONDS)
+	@luajit bench/main.lua $(COMMAND) --build $(BUILD) --rounds $(ROUNDS) --seconds $(SECONDS) \
+	  --only '$(ONLY)'
 
 # Install ---------------------------------------------------------------------------------------
 

@@ -20,10 +20,10 @@ local function add(list, value)
   list[#list + 1] = value
 end
 
-local function measure_loads(round, results, pair, opts)
+local function measure_loads(round, loads, results, pair, opts)
   -- Who goes first changes with the round.
   local order = round % 2 == 1 and { 1, 2 } or { 2, 1 }
-  for i, row in ipairs(rows.loads) do
+  for i, row in ipairs(loads) do
     for _, which in ipairs(order) do
       add(results[i][which], measure.load(pair[which], row, opts).per_cpu_s)
     end
@@ -70,23 +70,37 @@ local function result_of_figure(row, values)
   }
 end
 
---- `opts` has build, rounds, seconds and warmup. Returns the rows of the table, in order.
+local function chosen_loads(only)
+  local loads = {}
+  for _, row in ipairs(rows.loads) do
+    if row.name:find(only, 1, true) then
+      add(loads, row)
+    end
+  end
+  return #loads > 0 and loads or error("no load is called " .. only, 0)
+end
+
+--- `opts` has build, rounds, seconds, warmup and only. Returns the rows of the table, in order.
 function M.run(opts)
+  local loads = chosen_loads(opts.only)
+  local figures = opts.only == "" and rows.figures or {}
   local pair = { servers.gateway(opts.build), servers.floor(opts.build, FLOOR_PORT) }
   local results = { idle = {}, bare = {}, start_ms = {}, start_mib = {} }
-  for i in ipairs(rows.loads) do
+  for i in ipairs(loads) do
     results[i] = { {}, {} }
   end
   for round = 1, opts.rounds do
     note(("round %d of %d"):format(round, opts.rounds))
-    measure_loads(round, results, pair, opts)
-    measure_figures(results, pair[1], opts)
+    measure_loads(round, loads, results, pair, opts)
+    if #figures > 0 then
+      measure_figures(results, pair[1], opts)
+    end
   end
   local list = {}
-  for i, row in ipairs(rows.loads) do
+  for i, row in ipairs(loads) do
     add(list, result_of_load(row, results[i][1], results[i][2]))
   end
-  for _, row in ipairs(rows.figures) do
+  for _, row in ipairs(figures) do
     add(list, result_of_figure(row, results[row.kind]))
   end
   return list

@@ -7,7 +7,8 @@
 --- servers beside the floor; instructions: counts them and compares with bench/instructions.txt;
 --- record: counts and writes that file.
 ---
---- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run).
+--- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run), --only TEXT (of
+--- run: the loads whose names have it, and nothing else).
 
 package.path = "./?.lua;./lua/?.lua;./lua/?/init.lua;" .. package.path
 
@@ -18,7 +19,7 @@ local text_table = require("bench.text_table")
 local WARMUP_SECONDS = 0.3
 
 local function parse(arguments)
-  local opts = { build = "build", rounds = 3, seconds = 1, warmup = WARMUP_SECONDS }
+  local opts = { build = "build", rounds = 3, seconds = 1, warmup = WARMUP_SECONDS, only = "" }
   for i = 2, #arguments, 2 do
     local name, value = arguments[i]:match("^%-%-(%a+)$"), arguments[i + 1]
     if not name or opts[name] == nil or not value then
@@ -34,9 +35,12 @@ local commands = {}
 
 function commands.run(opts)
   local results = require("bench.comparison").run(opts)
-  local steadiness = require("bench.steadiness").run(opts)
   io.write("Messages per second of server CPU, one worker. ", report.machine(), "\n\n")
   io.write(text_table.aligned(report.lines(results)), "\n")
+  if opts.only ~= "" then
+    return true
+  end
+  local steadiness = require("bench.steadiness").run(opts)
   io.write(text_table.aligned(report.steadiness_lines(steadiness)))
   return true, results, steadiness
 end
@@ -48,6 +52,7 @@ function commands.steadiness(opts)
 end
 
 function commands.report(opts)
+  opts.only = ""
   local _, results, steadiness = commands.run(opts)
   report.write(results, steadiness, opts)
   return true
