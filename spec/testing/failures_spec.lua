@@ -10,6 +10,7 @@ app:websocket("/say", {
   on_message = function(conn, data, is_binary)
     if data == "close" then return conn:close(4001, "as asked") end
     if data == "raise" then error("it broke") end
+    if data == "loop" then while true do end end
     if data == "bytes" then return conn:send("\1\2", { binary = true }) end
     if data == "later" then return perigee.after(60, function() conn:send("late") end) end
     conn:send(data)
@@ -172,6 +173,17 @@ describe("A failure", function()
       )
       server:advance(60)
       ws:expect("late")
+    end)
+
+    it("names a handler that does not end", function()
+      ws:send("loop")
+      local text = failure_of(ws.expect, ws, "an answer")
+      assert.truthy(
+        text:find("log:       %S+ warn  worker 1 has been stuck for %S+ s in on_message of /say"),
+        text
+      )
+      text = failure_of(server.stop, server)
+      assert.truthy(text:find("a worker is still stuck, the gateway ends without it"), text)
     end)
 
     it("shows how it was closed, and why in the log", function()

@@ -160,6 +160,12 @@ end
 --- @field listener? integer an ordinary listener instead of a worker's own
 --- @field host? string the Host header
 
+--- @class perigee.testing.CommonOptions
+--- @field headers? table<string, string>
+--- @field worker? integer
+--- @field listener? integer
+--- @field host? string
+
 --- @class perigee.testing.WebSocketOptions: perigee.testing.ClientOptions
 --- @field protocols? string[]
 --- @field auto_pong? boolean true by default
@@ -173,7 +179,7 @@ end
 ---     local ann = server:with({ headers = { Authorization = "Bearer " .. token } })
 ---     ann:post("/jobs", { kind = "mail" }):expect(202)
 ---
---- @param options { headers?: table<string, string>, worker?: integer, listener?: integer, host?: string }
+--- @param options perigee.testing.CommonOptions
 --- @return perigee.testing.Server
 function Clients:with(options)
   failure.check_options(options, "server:with", with_place({ headers = "table" }))
@@ -226,8 +232,9 @@ local function with_body(opts)
   opts.body, opts.headers = json.encode(opts.body), headers
 end
 
---- Sends a request on a connection of its own, and does not wait for its answer: `method`, `path`, `headers`, `body` (a table goes as
---- JSON), `worker`, `listener`, `host`, `version`, `chunks`, `seconds`.
+--- Sends a request on a connection of its own, and does not wait for its answer: `method`, `path`,
+--- `headers`, `body` (a table goes as JSON), `worker`, `listener`, `host`, `version`, `chunks`,
+--- `seconds`.
 ---
 ---     local slow = server:begin({ path = "/slow" })
 ---     server:advance(5)

@@ -76,6 +76,10 @@ local function place_script(script, files)
   return directory .. "/main.lua", directory
 end
 
+-- A handler in a loop is named in the log before an expectation gives up, and does not hold up the
+-- stop for long; in seconds of the machine's time.
+local TIMEOUTS = { ["--stall-timeout"] = 1.5, ["--drain-timeout"] = 3 }
+
 local function command_line(path, script, options, is_test, is_frozen)
   local workers = options.workers or 2
   local command = { path, "serve", script, "--workers", tostring(workers) }
@@ -85,6 +89,10 @@ local function command_line(path, script, options, is_test, is_frozen)
   end
   if is_test then
     command[#command + 1] = "--test"
+    for option, seconds in pairs(TIMEOUTS) do
+      command[#command + 1] = option
+      command[#command + 1] = tostring(seconds * posix.time_scale)
+    end
   end
   if is_frozen then
     command[#command + 1] = "--freeze"

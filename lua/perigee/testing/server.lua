@@ -392,7 +392,7 @@ function Server:expect_exit(code, seconds)
   local last = "\n  " .. table.concat(self.log:last_lines(), "\n  ")
   local problem = self.log:problem()
   if why == "timeout" then
-    problem = "it does not end" .. last
+    problem = ("or rather, it does not end within %g s%s"):format(seconds or 10, last)
   elseif got ~= code then
     local how = why or "exit code " .. got
     problem = problem or ("it ended with %s, not exit code %d%s"):format(how, code, last)
