@@ -26,10 +26,18 @@ uint64_t clock_real_ns(void) {
   return read_clock(CLOCK_MONOTONIC);
 }
 
+static uint64_t moved(uint64_t ns) {
+  return ns + atomic_load_explicit(&advanced_ns, memory_order_relaxed);
+}
+
 uint64_t clock_now_ns(void) {
   uint64_t frozen = atomic_load_explicit(&frozen_now_ns, memory_order_relaxed);
-  return (frozen > 0 ? frozen : clock_real_ns()) +
-         atomic_load_explicit(&advanced_ns, memory_order_relaxed);
+  return moved(frozen > 0 ? frozen : clock_real_ns());
+}
+
+uint64_t clock_ms_at(uint64_t real_ns) {
+  uint64_t frozen = atomic_load_explicit(&frozen_now_ns, memory_order_relaxed);
+  return moved(frozen > 0 ? frozen : real_ns) / NS_PER_MS;
 }
 
 uint64_t clock_now_ms(void) {

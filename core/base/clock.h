@@ -13,6 +13,10 @@
 uint64_t clock_now_ms(void);
 uint64_t clock_now_ns(void);
 
+/* clock_now_ms as it was when clock_real_ns said this, but for what a test has moved since: for
+ * those who share one look at the clock. */
+uint64_t clock_ms_at(uint64_t real_ns);
+
 /* Unix time in milliseconds, moved by a test. */
 uint64_t clock_wall_ms(void);
 

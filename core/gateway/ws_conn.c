@@ -298,7 +298,7 @@ void ws_conn_feed(struct conn *conn, char *data, size_t len) {
 static void on_read(void *owner, char *data, size_t len) {
   struct ws_conn *ws = owner;
   struct worker *worker = ws->conn.worker;
-  ws->conn.last_heard_ms = clock_now_ms();
+  ws->conn.last_heard_ms = clock_ms_at(worker->streams.polled_ns);
   ws_conn_feed(&ws->conn, data, len);
   worker_after_event(worker);
 }
