@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "command_check.h"
 #include "command_test.h"
 #include "gateway/config.h"
 #include "gateway/gateway.h"
@@ -64,22 +65,39 @@ static int refuse_argument(const char *command, const char *argument) {
   return complain(&message);
 }
 
-static int run_serve(int count, char **arguments) {
+static int serve(struct config *config) {
+  /* A peer that is gone is told by the failing write; it must not end the process. */
+  signal(SIGPIPE, SIG_IGN);
+  return gateway_run(config, &lua_hooks);
+}
+
+/* A command that takes the arguments of `perigee serve`. */
+static int run_configured(int count, char **arguments, int (*run)(struct config *config)) {
   struct config config;
   struct buf error;
   int code;
   buf_init(&error, 0);
   if (config_parse(&config, count, arguments, &error)) {
     log_set_level(config.log_level);
-    /* A peer that is gone is told by the failing write; it must not end the process. */
-    signal(SIGPIPE, SIG_IGN);
-    code = gateway_run(&config, &lua_hooks);
+    code = run(&config);
   } else {
     code = complain(&error);
   }
   config_deinit(&config);
   buf_deinit(&error);
   return code;
+}
+
+static int run_serve(int count, char **arguments) {
+  return run_configured(count, arguments, serve);
+}
+
+static int run_check(int count, char **arguments) {
+  return run_configured(count, arguments, command_check);
+}
+
+static int run_routes(int count, char **arguments) {
+  return run_configured(count, arguments, command_routes);
 }
 
 static void write_serve_help(struct buf *out) {
@@ -117,8 +135,12 @@ static int run_help(int count, char **arguments) {
 }
 
 static const command_info commands[] = {
-    {"serve", "perigee serve [script] [options]  serves a script (main.lua)", run_serve,
+    {"serve", "perigee serve [script] [options]  serves a script, ./main.lua by default", run_serve,
      write_serve_help},
+    {"check", "perigee check [script]            loads a script and prints what it declares",
+     run_check, command_check_help},
+    {"routes", "perigee routes [script]           prints its routes, one a line", run_routes,
+     command_routes_help},
     {"test", "perigee test [busted arguments]   runs an application's specs", run_test,
      command_test_help},
     {"version", "perigee version                   prints the version", run_version,

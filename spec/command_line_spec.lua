@@ -43,6 +43,8 @@ describe("The command line", function()
     for _, arguments in ipairs({
       { "help" },
       { "help", "serve" },
+      { "help", "check" },
+      { "help", "routes" },
       { "help", "test" },
       { "help", "version" },
       { "help", "limits" },

@@ -277,10 +277,10 @@ static bool judge_loads(struct gateway *gateway) {
     gateway->started_ms = clock_now_ms();
   }
   pthread_mutex_lock(&gateway->lock);
-  gateway->may_go_on = is_good;
+  gateway->may_go_on = is_good && !gateway->config->is_check;
   gateway->has_verdict = true;
   pthread_cond_broadcast(&gateway->changed);
-  if (is_good) wait_until(gateway, &gateway->ready_count, gateway->worker_count);
+  if (gateway->may_go_on) wait_until(gateway, &gateway->ready_count, gateway->worker_count);
   pthread_mutex_unlock(&gateway->lock);
   return is_good;
 }
@@ -508,7 +508,7 @@ static int serve(struct gateway *gateway) {
   open_loop(gateway);
   start_workers(gateway);
   bool is_good = judge_loads(gateway);
-  if (is_good) {
+  if (is_good && !gateway->config->is_check) {
     announce(gateway);
     watch(gateway);
     if (gateway->config->is_test) read_commands(gateway);
@@ -578,6 +578,7 @@ static int supervise(gateway_parts *parts) {
 
 int gateway_run(const struct config *given, const struct hooks *hooks) {
   gateway_parts parts = {.config = *given, .hooks = hooks};
+  if (given->is_check) return run(&parts, NULL);
   raise_descriptors(&parts.config);
   int code = 1;
   if (bind_listeners(&parts.listeners, &parts.config)) {

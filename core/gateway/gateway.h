@@ -59,7 +59,8 @@ void gateway_worker_ended(struct gateway *gateway);
 void gateway_acknowledge(struct gateway *gateway, uint64_t next_due_ms);
 
 /* Runs until it has stopped; returns the process's exit code. One line on standard error when it
- * cannot start. */
+ * cannot start. With `is_check` it has stopped when the scripts are loaded: nothing listens, no
+ * timer and no handler starts. */
 int gateway_run(const struct config *given, const struct hooks *hooks);
 
 #endif

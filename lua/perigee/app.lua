@@ -10,6 +10,9 @@ local fail = options.fail
 
 local M = {}
 
+--- What the load has declared, mounts included, with whole patterns: for lua/perigee/describe.lua.
+M.declared = { routes = {}, topics = {} }
+
 --- @class perigee.App
 local App = {}
 App.__index = App
@@ -337,9 +340,11 @@ local function declare(app, prefix, above)
       pattern,
       core.add_route(route.kind, route.methods, pattern, route.options, route.directory)
     )
+    table.insert(M.declared.routes, { pattern = pattern, route = route })
   end
   for _, topic in ipairs(app.topics) do
     check_declared(topic.where, topic.pattern, core.add_topic(topic.pattern, topic.policy))
+    table.insert(M.declared.topics, topic)
   end
   for _, timer in ipairs(app.timers) do
     core.add_every(timer.seconds, timer.handler, timer.everywhere)
