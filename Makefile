@@ -161,9 +161,9 @@ objects := $(sources:core/%.c=$(BUILD)/core/%.o)
 llhttp_objects := $(if $(LLHTTP_SOURCES),$(patsubst %,$(BUILD)/llhttp/%.o,api http llhttp))
 pure_objects := $(filter $(BUILD)/core/base/% $(BUILD)/core/codec/% $(BUILD)/core/pubsub/%, \
   $(objects)) $(llhttp_objects)
-# What the gateway runs; testing/ runs in busted.
-library_lua := $(shell find lua/perigee '(' -name _meta -o -name testing ')' -prune -o \
-  -name '*.lua' -print | LC_ALL=C sort)
+# What the gateway runs; testing/ runs in busted, template/ is what `perigee new` copies.
+library_lua := $(shell find lua/perigee '(' -name _meta -o -name testing -o -name template ')' \
+  -prune -o -name '*.lua' -print | LC_ALL=C sort)
 
 $(BUILD)/core/%.o: core/%.c $(BUILD)/flags $(BUILD)/config.mk
 	@mkdir -p $(@D)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "command_library.h"
 
 #define RUNNER "/perigee/testing/run.lua"
 
@@ -39,32 +40,14 @@ static bool enter_application(void) {
   return true;
 }
 
-/* The directory of the Lua library that belongs to the binary at `path`: where `make install` has
- * put it, or of the source tree. Appended to `out`. */
-static bool find_library(const char *path, struct buf *out) {
-  static const char *const places[] = {"/../share/lua/5.1", "/../lua", "/../../lua"};
-  const char *slash = strrchr(path, '/');
-  for (size_t i = 0; slash != NULL && i < sizeof places / sizeof places[0]; i++) {
-    buf_clear(out);
-    buf_append(out, slice_of(path, (size_t)(slash - path)));
-    size_t len = out->len + strlen(places[i]);
-    buf_append_format(out, "%s" RUNNER "%c", places[i], '\0');
-    if (access(out->data, R_OK) == 0) {
-      out->len = len;
-      return true;
-    }
-  }
-  return false;
-}
-
 /* The kit's modules, and the application's own as the gateway finds them: below the script's
  * directory. LuaJIT reads ";;" as its usual places. */
-static void set_paths(const char *binary, slice library) {
+static void set_paths(const char *binary, const char *library) {
   struct buf path;
   const char *given = getenv("LUA_PATH");
   buf_init(&path, 0);
-  buf_append_format(&path, "./?.lua;./?/init.lua;%.*s/?.lua;%.*s/?/init.lua;%s", (int)library.len,
-                    library.data, (int)library.len, library.data, given != NULL ? given : ";");
+  buf_append_format(&path, "./?.lua;./?/init.lua;%s/?.lua;%s/?/init.lua;%s", library, library,
+                    given != NULL ? given : ";");
   buf_append_char(&path, '\0');
   setenv("LUA_PATH", path.data, 1);
   setenv("PERIGEE", binary, 1);
@@ -72,22 +55,18 @@ static void set_paths(const char *binary, slice library) {
 }
 
 void command_test_run(int count, char **arguments, struct buf *error) {
-  char binary[PATH_MAX];
-  ssize_t len = readlink("/proc/self/exe", binary, sizeof binary - 1);
-  binary[len > 0 ? len : 0] = '\0';
-  struct buf library;
-  buf_init(&library, 0);
-  if (!find_library(binary, &library)) {
+  command_places places;
+  if (!command_find_places(&places)) {
     buf_append_format(error, "the Lua library is not beside %s: 'make install' puts it there",
-                      binary);
+                      places.binary);
   } else if (!has_paths(count, arguments) && !enter_application()) {
     buf_append(error, SLICE("there is no directory spec/ here or above; see 'perigee help test'"));
   } else {
-    set_paths(binary, buf_peek(&library));
+    set_paths(places.binary, places.library);
     char **command = mem_alloc_zero(((size_t)count + 3) * sizeof *command);
     struct buf runner;
     buf_init(&runner, 0);
-    buf_append_format(&runner, "%.*s" RUNNER "%c", (int)library.len, library.data, '\0');
+    buf_append_format(&runner, "%s" RUNNER "%c", places.library, '\0');
     command[0] = "luajit";
     command[1] = runner.data;
     for (int i = 0; i < count; i++) command[i + 2] = arguments[i];
@@ -97,7 +76,6 @@ void command_test_run(int count, char **arguments, struct buf *error) {
     buf_deinit(&runner);
     mem_free(command);
   }
-  buf_deinit(&library);
 }
 
 void command_test_help(struct buf *out) {

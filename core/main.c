@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "command_check.h"
+#include "command_new.h"
 #include "command_test.h"
 #include "gateway/config.h"
 #include "gateway/gateway.h"
@@ -111,6 +112,25 @@ static int run_test(int count, char **arguments) {
   return complain(&error);
 }
 
+static int run_new(int count, char **arguments) {
+  if (count > 0 && strcmp(arguments[0], "--") == 0) {
+    count--;
+    arguments++;
+  } else if (count > 0 && arguments[0][0] == '-') {
+    return refuse_argument("new", arguments[0]);
+  }
+  struct buf error;
+  buf_init(&error, 0);
+  if (count == 0) {
+    buf_append(&error, SLICE("which directory? See 'perigee help new'"));
+    return complain(&error);
+  }
+  if (count > 1) return refuse_argument("new", arguments[1]);
+  if (command_new_run(arguments[0], &error)) return EXIT_GOOD;
+  complain(&error);
+  return EXIT_FAILED;
+}
+
 static int run_version(int count, char **arguments) {
   if (count > 0) return refuse_argument("version", arguments[0]);
   return puts("perigee " PERIGEE_VERSION) >= 0 && fflush(stdout) == 0 ? EXIT_GOOD : EXIT_FAILED;
@@ -135,6 +155,8 @@ static int run_help(int count, char **arguments) {
 }
 
 static const command_info commands[] = {
+    {"new", "perigee new <directory>           makes a small application to begin with", run_new,
+     command_new_help},
     {"serve", "perigee serve [script] [options]  serves a script, ./main.lua by default", run_serve,
      write_serve_help},
     {"check", "perigee check [script]            loads a script and prints what it declares",

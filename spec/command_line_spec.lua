@@ -43,6 +43,7 @@ describe("The command line", function()
     for _, arguments in ipairs({
       { "help" },
       { "help", "serve" },
+      { "help", "new" },
       { "help", "check" },
       { "help", "routes" },
       { "help", "test" },
