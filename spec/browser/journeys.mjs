@@ -348,6 +348,41 @@ journeys.reconnecting = async (around) => {
   await rooms.sees("#log li.mine", "here again");
 };
 
+// The page that `perigee new` makes.
+journeys.made = async (around) => {
+  const ann = await around.window("ann", { viewport: phone });
+  const bob = await around.window("bob", { colorScheme: "dark" });
+  for (const window of [ann, bob]) {
+    await window.open("/");
+    await window.isConnected();
+  }
+  await ann.at("#name").fill("Ann");
+  await say(ann, markup);
+  await bob.sees("#log li", markup);
+  await bob.sees("#log li b", "Ann");
+  await hasNoMarkup(bob);
+  await say(bob, longWord.slice(0, 250));
+  await ann.sees("#log li", longWord.slice(0, 250));
+  await ann.fitsBothSizes();
+  await ann.open("/");
+  await ann.sees("#log li", markup);
+  check((await ann.at("#name").inputValue()) === "Ann", "the name is forgotten");
+  const carl = await around.window("carl");
+  await carl.open("/");
+  await carl.sees("#log li", markup);
+
+  // The history ends with the gateway: what they are shown begins anew, and nothing is there twice.
+  await around.stopGateway();
+  await bob.sees("#status", "Reconnecting…");
+  check(await bob.at("#send").isDisabled(), "one can talk to nobody");
+  await around.startGateway();
+  for (const window of [ann, bob, carl]) await window.isConnected();
+  around.gatewayIsBack();
+  await say(ann, "here again");
+  await bob.sees("#log li", "here again");
+  check((await bob.count("#log li")) === 1, "what is lost is shown as if it were kept");
+};
+
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {

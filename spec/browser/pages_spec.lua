@@ -86,10 +86,11 @@ describe("The pages", function()
     BLOG_TOKEN = "open sesame",
   })
 
-  it("show that they are reconnecting while the gateway is away, and come back", function()
+  -- Of a gateway that goes and comes back when the journey says so.
+  local function travel_through_restarts(journey, script)
     local function start(address)
       return gateway.start({
-        script = "scripts/main.lua",
+        script = script,
         workers = 2,
         test_mode = false,
         listen = { address },
@@ -98,12 +99,20 @@ describe("The pages", function()
     end
     local server = start("127.0.0.1:0")
     local url = server:url()
-    travel("reconnecting", { url }, function(what)
+    travel(journey, { url }, function(what)
       if what == "stop" then
         server:stop()
       else
         server = start(url:match("^http://(.*)$"))
       end
     end)
+  end
+
+  it("show that they are reconnecting while the gateway is away, and come back", function()
+    travel_through_restarts("reconnecting", "scripts/main.lua")
+  end)
+
+  it("have one more, which perigee new makes: people talk, come late, and come back", function()
+    travel_through_restarts("made", "lua/perigee/template/main.lua")
   end)
 end)
