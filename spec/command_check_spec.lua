@@ -15,7 +15,6 @@ app:websocket("/ws/:room", {
   max_message = 64 * 1024,
   idle_timeout = 20,
   rate = { messages = 5, per = 2 },
-  origins = { "https://a.example", "https://b.example" },
 })
 app:static("/files", ".")
 app:use("/feeds", require("feeds"))
@@ -27,7 +26,7 @@ return app
 
 local FEEDS = [[
 local app = require("perigee").app()
-app:sse("/", { on_open = function() end })
+app:sse("/", { on_open = function() end, origins = { "https://a.example", "https://b.example" } })
 app:topic("feed", {})
 return app
 ]]
@@ -53,43 +52,24 @@ describe("What a script declares", function()
     assert.equal(0, result.code)
   end
 
-  local TABLE = [[
+  it("is a table with what differs from the defaults, of ./main.lua where none is named", function()
+    for _, arguments in ipairs({ { "check" }, { "check", "main.lua" } }) do
+      prints(
+        run(arguments),
+        [[
 Routes
-  GET        /             handler                                    main.lua:4
-  POST       /new          authenticate handler                       main.lua:5   max_body 4 KiB
-  WEBSOCKET  /ws/:room     on_open on_message                         main.lua:7   ]] .. "idle_timeout 20 s, origins https://a.example https://b.example, rate 5 in 2 s\n" .. [[
-  STATIC     /files/*path                                             main.lua:15  directory ./.
-  SSE        /feeds        on_open                                    feeds.lua:2
+  GET        /             handler               main.lua:4
+  POST       /new          authenticate handler  main.lua:5   max_body 4 KiB
+  WEBSOCKET  /ws/:room     on_open on_message    main.lua:7   idle_timeout 20 s, rate 5 in 2 s
+  STATIC     /files/*path                        main.lua:14  directory ./.
+  SSE        /feeds        on_open               feeds.lua:2  origins https://a.example https://b.example
 
 Topics
   room:*  main.lua:3   age 3600 s, bytes 2 MiB, history 50
   feed    feeds.lua:3
 ]]
-
-  -- The widest cell of a column decides, so the blanks are of no interest here.
-  local function squeeze(text)
-    return (text:gsub("(%S) +", "%1 "))
-  end
-
-  it(
-    "is a table, with what differs from the defaults, from the working directory's main.lua",
-    function()
-      for _, arguments in ipairs({ { "check" }, { "check", "main.lua" } }) do
-        local result = run(arguments)
-        assert.equal("", result.stderr)
-        assert.equal(squeeze(TABLE), squeeze(result.stdout))
-        assert.equal(0, result.code)
-      end
+      )
     end
-  )
-
-  it("is aligned", function()
-    local starts = {}
-    for line in run({ "check" }).stdout:match("Routes\n(.-)\n\n"):gmatch("[^\n]+") do
-      starts[assert(line:find("%w+%.lua:%d"), line)] = true
-    end
-    assert.is_not_nil(next(starts))
-    assert.is_nil(next(starts, next(starts)))
   end)
 
   it("is said where there is nothing", function()
