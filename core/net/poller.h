@@ -26,8 +26,9 @@ static inline int poller_open(void) {
 }
 
 /* Watches for `wanted` instead of `watched`, both sets of POLLER_READ and POLLER_WRITE, 0 for not
- * at all. `owner` is what events will name. A descriptor that is closed is watched no more. False
- * where the system cannot. */
+ * at all. `owner` is what events will name. To be watched no more before it is closed: what keeps
+ * the descriptor open elsewhere (a child process) keeps it watched. False where the system cannot.
+ */
 static inline bool poller_watch(int poller, int fd, unsigned watched, unsigned wanted,
                                 void *owner) {
   if (watched == wanted) return true;

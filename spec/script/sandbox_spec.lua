@@ -101,6 +101,41 @@ describe("A script", function()
     assert.equal("function 4", server:get("/").body)
   end)
 
+  it("may have child processes: what they hold open of closed connections is not heard", function()
+    local server = gateway.start({
+      arguments = { "--unsafe" },
+      workers = 1,
+      app = [[
+      local ffi = require("ffi")
+      ffi.cdef("int fork(void); unsigned sleep(unsigned); void _exit(int);")
+      ffi.cdef("int kill(int, int); int waitpid(int, int *, int);")
+      local child
+      app:websocket("/", { on_message = function(conn)
+        child = ffi.C.fork()
+        if child == 0 then
+          ffi.C.sleep(10)
+          ffi.C._exit(0)
+        end
+        conn:send("forked")
+      end })
+      app:get("/end", function()
+        ffi.C.kill(child, 9)
+        return tostring(ffi.C.waitpid(child, nil, 0) == child)
+      end)
+    ]],
+    })
+    local client = server:websocket("/")
+    client:send("go")
+    client:expect("forked")
+    client:send_close(1000)
+    for _ = 1, 10 do
+      client:send_raw("more")
+      assert.equal(404, server:get("/nowhere").status)
+    end
+    assert.equal("true", server:get("/end").body)
+    client:drop()
+  end)
+
   it("cannot make a global in a handler, in loaded text or in a coroutine", function()
     local server = gateway.start({
       app = [[
