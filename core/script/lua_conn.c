@@ -396,10 +396,12 @@ static int l_field(lua_State *L) {
   return 1;
 }
 
-/* conn:send of text as compiled Lua calls it: no lua_State, so it is as cheap as a call in C. The
- * caller has made sure that `box` is one. */
-static int send_text(void *box, const char *data, size_t len) {
-  struct conn *conn = ((struct conn_box *)box)->conn;
+/* conn:send of text as compiled Lua calls it: no lua_State, so it is as cheap as a call in C. -1
+ * where `userdata` is no box; each that a script can have begins with a pointer of its own. */
+static int send_text(void *userdata, const char *data, size_t len) {
+  struct conn_box *box = userdata;
+  if (box->mark != &box_mark) return -1;
+  struct conn *conn = box->conn;
   if (conn == NULL) return CONN_CLOSED;
   return conn_send(conn, slice_of(data, len), false, SLICE(""), 0);
 }

@@ -13,12 +13,19 @@ return function(methods, c)
 
   -- Text without options, which most messages are, needs nothing of Lua but its bytes.
   function methods.send(conn, data, opts)
-    if opts == nil and type(data) == "string" and getmetatable(conn) == "connection" then
+    -- A script can give this name to a metatable too: send_text looks at what userdata it is.
+    if
+      opts == nil
+      and type(data) == "string"
+      and getmetatable(conn) == "connection"
+      and type(conn) == "userdata"
+    then
       local code = send_text(conn, data, #data)
       if code == 0 then
         return true
+      elseif code > 0 then
+        return failure(code)
       end
-      return failure(code)
     end
     return send(conn, data, opts)
   end

@@ -171,6 +171,30 @@ describe("A script", function()
     assert.equal("HEY!30", server:get("/").body)
   end)
 
+  it("cannot pass anything else off as a connection", function()
+    local server = gateway.start({
+      app = [[
+      app:websocket("/", { on_message = function(conn)
+        getmetatable(io.stdout).__metatable = "connection"
+        getmetatable("").__metatable = "connection"
+        local table_of_that_name = setmetatable({}, { __metatable = "connection" })
+        for _, other in ipairs({ io.stdout, io.tmpfile(), "text", table_of_that_name }) do
+          conn:send(select(2, pcall(conn.send, other, "x")) or "sent")
+        end
+      end })
+    ]],
+    })
+    local client = server:websocket("/")
+    client:send("go")
+    for _, kind in ipairs({ "userdata", "userdata", "string", "table" }) do
+      local text = client:next()
+      assert.truthy(
+        text:find("connection (call with a colon: conn:send) expected, got " .. kind, 1, true),
+        text
+      )
+    end
+  end)
+
   it("loads each module once, in the same environment", function()
     local server = gateway.start({
       files = {
