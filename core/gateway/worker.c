@@ -394,6 +394,7 @@ static void wake(void *context) {
 static void open_loop(struct worker *worker) {
   REQUIRE(uv_loop_init(&worker->loop) == 0);
   stream_loop_open(&worker->streams, &worker->loop, WORKER_READ_BYTES);
+  worker->streams.has_children = gateway_config(worker->gateway)->is_unsafe;
   uv_prepare_init(&worker->loop, &worker->prepare);
   uv_check_init(&worker->loop, &worker->check);
   uv_idle_init(&worker->loop, &worker->idle);

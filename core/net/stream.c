@@ -181,9 +181,9 @@ static void plain_close(struct stream *stream, bool is_reset) {
     struct linger at_once = {.l_onoff = 1, .l_linger = 0};
     setsockopt(plain->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
   }
-  /* A child process that was forked and has not yet called exec holds the descriptor too: without
-   * this the poller would go on telling of it. */
-  poller_watch(plain->loop->poller, plain->fd, plain->watched, 0, NULL);
+  if (plain->loop->has_children) {
+    poller_watch(plain->loop->poller, plain->fd, plain->watched, 0, NULL);
+  }
   close(plain->fd);
   plain->is_closed = true;
   plain->can_write = false;

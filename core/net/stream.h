@@ -53,6 +53,9 @@ struct stream_loop {
   char *read_buffer;
   size_t read_bytes;
   struct stream *closed; /* on_closed is not told yet */
+  /* The process may fork: a child that has not yet called exec holds what is closed here, and the
+   * poller would go on telling of it. To be set by whoever opens the loop. */
+  bool has_children;
   /* When the poll returned whose events are told; 0 until the first of them, as the loop tells
    * events from within its poll. */
   uint64_t polled_ns;

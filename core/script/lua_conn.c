@@ -24,6 +24,8 @@ struct conn_box {
 
 enum { VALUE_SESSION = 1, VALUE_REQUEST = 2 };
 
+enum { NOT_A_CONNECTION = 1 }; /* beside the conn_results, which are not positive */
+
 /* --- ids --- */
 
 static uint64_t parse_id(const struct script *script, slice text) {
@@ -396,11 +398,12 @@ static int l_field(lua_State *L) {
   return 1;
 }
 
-/* conn:send of text as compiled Lua calls it: no lua_State, so it is as cheap as a call in C. -1
- * where `userdata` is no box; each that a script can have begins with a pointer of its own. */
+/* conn:send of text as compiled Lua calls it: no lua_State, so it is as cheap as a call in C.
+ * Returns a conn_result, or NOT_A_CONNECTION; each userdata that a script can have begins with a
+ * pointer of its own. */
 static int send_text(void *userdata, const char *data, size_t len) {
   struct conn_box *box = userdata;
-  if (box->mark != &box_mark) return -1;
+  if (box->mark != &box_mark) return NOT_A_CONNECTION;
   struct conn *conn = box->conn;
   if (conn == NULL) return CONN_CLOSED;
   return conn_send(conn, slice_of(data, len), false, SLICE(""), 0);

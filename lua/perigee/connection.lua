@@ -23,7 +23,7 @@ return function(methods, c)
       local code = send_text(conn, data, #data)
       if code == 0 then
         return true
-      elseif code > 0 then
+      elseif code < 0 then
         return failure(code)
       end
     end
