@@ -191,11 +191,12 @@ void conn_end(struct conn *conn) {
   conn_retain(conn);
   conn->state = CONN_GONE;
   conn_note_close(conn, WS_CLOSE_ABNORMAL, SLICE(""));
-  topics_unsubscribe_all(&conn->worker->topics, &conn->subscriber);
-  drop_hold(conn);
   /* What a peer said before an orderly close is still told; one that broke off is not waiting for
    * an answer. */
   if (conn->close_code == WS_CLOSE_ABNORMAL) conn_events_clear(conn);
+  conn_events_relay(conn);
+  topics_unsubscribe_all(&conn->worker->topics, &conn->subscriber);
+  drop_hold(conn);
   if (conn->task != NULL) conn->worker->hooks->cancel(conn);
   conn_events_pump(conn);
   conn_release(conn);

@@ -57,15 +57,8 @@ static void after(struct conn *conn, conn_event_kind kind) {
   if (kind == EVENT_OPEN) conn_opened(conn);
 }
 
-void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
-                       slice topic) {
-  if (!has_listener(conn, kind)) return;
-  struct conn_event *event = mem_alloc(sizeof *event + data.len + topic.len);
-  *event = (struct conn_event){.kind = kind, .is_binary = is_binary};
-  if (data.len > 0) memcpy(event->bytes, data.data, data.len);
-  if (topic.len > 0) memcpy(event->bytes + data.len, topic.data, topic.len);
-  event->data = slice_of(event->bytes, data.len);
-  event->topic = slice_of(event->bytes + data.len, topic.len);
+static void append(struct conn *conn, struct conn_event *event) {
+  event->next = NULL;
   struct conn_events *waiting = conn->waiting;
   if (waiting != NULL) {
     waiting->last->next = event;
@@ -75,7 +68,19 @@ void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool
   }
   waiting->last = event;
   waiting->count++;
-  waiting->bytes += (uint32_t)(data.len + topic.len);
+  waiting->bytes += (uint32_t)(event->data.len + event->topic.len);
+}
+
+void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
+                       slice topic) {
+  if (!has_listener(conn, kind)) return;
+  struct conn_event *event = mem_alloc(sizeof *event + data.len + topic.len);
+  *event = (struct conn_event){.kind = kind, .is_binary = is_binary};
+  if (data.len > 0) memcpy(event->bytes, data.data, data.len);
+  if (topic.len > 0) memcpy(event->bytes + data.len, topic.data, topic.len);
+  event->data = slice_of(event->bytes, data.len);
+  event->topic = slice_of(event->bytes + data.len, topic.len);
+  append(conn, event);
 }
 
 void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
@@ -145,6 +150,18 @@ void conn_events_pump(struct conn *conn) {
     }
   }
   conn_release(conn);
+}
+
+void conn_events_relay(struct conn *conn) {
+  if (!conn->is_relaying || conn->waiting == NULL) return;
+  for (size_t left = conn->waiting->count; left > 0; left--) {
+    struct conn_event *event = take(conn);
+    if (event->kind == EVENT_MESSAGE && relay_message(conn, event->data, event->is_binary)) {
+      mem_free(event);
+    } else {
+      append(conn, event);
+    }
+  }
 }
 
 void conn_events_clear(struct conn *conn) {

@@ -33,6 +33,8 @@ void conn_events_queue(struct conn *conn, conn_event_kind kind, slice data, bool
                        slice topic);
 /* Tells what waits until a handler suspends; in the end, when the connection is gone, on_close. */
 void conn_events_pump(struct conn *conn);
+/* The relaying subscriptions are about to go: what waits for them is published now. */
+void conn_events_relay(struct conn *conn);
 void conn_events_clear(struct conn *conn);
 
 #endif
