@@ -30,7 +30,7 @@ static bool has_listener(const struct conn *conn, conn_event_kind kind) {
 
 static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
   if (conn->is_relaying && relay_message(conn, data, is_binary)) return HOOK_DONE;
-  if ((conn->route->handlers & HANDLER_MESSAGE) == 0) return HOOK_DONE;
+  if (!has_handler(conn, EVENT_MESSAGE)) return HOOK_DONE;
   return conn->worker->hooks->on_message(conn, data, is_binary);
 }
 
@@ -89,7 +89,7 @@ void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool 
     conn_events_queue(conn, kind, data, is_binary, topic);
     return;
   }
-  if (has_listener(conn, kind)) {
+  if (has_handler(conn, kind)) {
     conn->is_busy = true;
     if (tell(conn, kind, data, is_binary, topic) == HOOK_SUSPENDED) return;
     conn->is_busy = false;

@@ -23,7 +23,8 @@ struct conn_events {
 
 typedef enum { EVENT_OPEN, EVENT_MESSAGE, EVENT_SIGNAL, EVENT_DRAIN, EVENT_TICK } conn_event_kind;
 
-/* Tells the event now, or queues it behind the handler that is under way. `topic` is a signal's. */
+/* Tells the event, which is no message, now, or queues it behind the handler that is under way.
+ * `topic` is a signal's. */
 void conn_events_push(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,
                       slice topic);
 /* The same for a message of the client; the data is copied when it has to wait. */

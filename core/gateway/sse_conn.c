@@ -18,16 +18,13 @@ static bool push_event(struct conn *conn, const sse_event *event) {
   if (event_len == 0 || conn->stream == NULL) return false;
   sse_extent extent = sse_chunk_extent(event_len);
   size_t len = conn->is_unframed ? event_len : extent.chunk_len;
-  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, len);
-  char *place = block->data + block->used;
+  char *place = conn_reserve(conn, len);
   if (conn->is_unframed) {
     sse_encode(event, place);
   } else {
     sse_encode_chunk(event, event_len, place);
   }
-  block_commit(block, len, MARK_PRIVATE, NULL);
-  outbox_push_block(&conn->outbox, block, place, len);
-  conn_mark_dirty(conn);
+  conn_commit(conn, place, len);
   return true;
 }
 

@@ -37,16 +37,14 @@ static struct ws_conn *ws_of(struct conn *conn) {
   return CONTAINER_OF(conn, struct ws_conn, conn);
 }
 
+/* None once the stream is closed. */
 static void push_frame(struct conn *conn, ws_opcode opcode, slice payload) {
+  if (conn->stream == NULL) return;
   size_t header = ws_frame_header_size(payload.len);
   char *place = conn_reserve(conn, header + payload.len);
   ws_frame_encode(place, opcode, true, payload.len);
   if (payload.len > 0) memcpy(place + header, payload.data, payload.len);
   conn_commit(conn, place, header + payload.len);
-}
-
-static void push_control(struct conn *conn, ws_opcode opcode, slice payload) {
-  if (conn->stream != NULL) push_frame(conn, opcode, payload);
 }
 
 static void push_close(struct ws_conn *ws, int code, slice reason) {
@@ -102,7 +100,7 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
       conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE("idle for too long"));
     } else if (now_ms >= conn->due_ms) {
       conn->due_ms = now_ms + options->ping_every_ms;
-      if (!conn->is_unread) push_control(conn, WS_OPCODE_PING, SLICE(""));
+      if (!conn->is_unread) push_frame(conn, WS_OPCODE_PING, SLICE(""));
     }
     if (ws->rate != NULL && now_ms >= ws->rate->due_ms) {
       ws->rate->due_ms = UINT64_MAX;
@@ -203,7 +201,7 @@ static void on_event(struct ws_conn *ws, const ws_event *event) {
       break;
     case WS_EVENT_PING:
       if (!ws->has_sent_close && conn_make_room(&ws->conn, event->data.len + 2, NULL)) {
-        push_control(&ws->conn, WS_OPCODE_PONG, event->data);
+        push_frame(&ws->conn, WS_OPCODE_PONG, event->data);
       }
       break;
     case WS_EVENT_CLOSE:
@@ -359,7 +357,6 @@ static conn_result send_message(struct conn *conn, slice data, bool is_binary, s
   (void)retry_ms;
   size_t len = ws_frame_header_size(data.len) + data.len;
   if (!conn_make_room(conn, len, NULL)) return CONN_TOO_LARGE;
-  if (conn->stream == NULL) return CONN_OK;
   push_frame(conn, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
   return CONN_OK;
 }
