@@ -8,7 +8,7 @@
 
 #define WITNESS "/perigee/testing/run.lua"
 
-bool command_find_places(command_places *places) {
+bool command_find_places(command_places *places, struct buf *error) {
   static const char *const candidates[] = {"/../share/lua/5.1", "/../lua", "/../../lua"};
   ssize_t len = readlink("/proc/self/exe", places->binary, sizeof places->binary - 1);
   places->binary[len > 0 ? len : 0] = '\0';
@@ -20,7 +20,9 @@ bool command_find_places(command_places *places) {
     memcpy(path + end, WITNESS, sizeof WITNESS);
     if (access(path, R_OK) != 0) continue;
     path[end] = '\0';
-    return realpath(path, places->library) != NULL;
+    if (realpath(path, places->library) != NULL) return true;
   }
+  buf_append_format(error, "the Lua library is not beside %s: 'make install' puts it there",
+                    places->binary);
   return false;
 }

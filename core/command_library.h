@@ -6,13 +6,15 @@
 #include <limits.h>
 #include <stdbool.h>
 
+#include "base/buf.h"
+
 typedef struct {
   char binary[PATH_MAX];
   char library[PATH_MAX]; /* holds perigee/; absolute */
 } command_places;
 
 /* False: the library is neither where `make install` puts it nor in a source tree around the
- * binary. */
-bool command_find_places(command_places *places);
+ * binary, and `error` says so. */
+bool command_find_places(command_places *places, struct buf *error);
 
 #endif

@@ -185,11 +185,7 @@ static bool print_made(const char *directory, const char *binary) {
 bool command_new_run(const char *directory, struct buf *error) {
   command_places places;
   char here[PATH_MAX];
-  if (!command_find_places(&places)) {
-    buf_append_format(error, "the Lua library is not beside %s: 'make install' puts it there",
-                      places.binary);
-    return false;
-  }
+  if (!command_find_places(&places, error)) return false;
   if (!enter(directory, error)) return false;
   if (getcwd(here, sizeof here) == NULL) return fail(error, directory);
   const blank blanks[] = {{"@LIBRARY@", places.library}, {"@NAME@", strrchr(here, '/') + 1}};

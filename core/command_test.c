@@ -56,10 +56,8 @@ static void set_paths(const char *binary, const char *library) {
 
 void command_test_run(int count, char **arguments, struct buf *error) {
   command_places places;
-  if (!command_find_places(&places)) {
-    buf_append_format(error, "the Lua library is not beside %s: 'make install' puts it there",
-                      places.binary);
-  } else if (!has_paths(count, arguments) && !enter_application()) {
+  if (!command_find_places(&places, error)) return;
+  if (!has_paths(count, arguments) && !enter_application()) {
     buf_append(error, SLICE("there is no directory spec/ here or above; see 'perigee help test'"));
   } else {
     set_paths(places.binary, places.library);
