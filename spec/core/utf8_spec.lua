@@ -225,27 +225,25 @@ describe("utf8", function()
     end
   end)
 
+  local function expect_bad_byte_seen(len)
+    assert.is_true(is_valid(("a"):rep(len)))
+    for at = 1, len do
+      local text = ("a"):rep(at - 1) .. "\255" .. ("a"):rep(len - at)
+      if check(text) ~= INVALID then
+        error(("byte %d of %d went unseen"):format(at, len))
+      end
+    end
+  end
+
   it("finds one bad byte at any place of any length", function()
     for len = 1, 150 do
-      assert.is_true(is_valid(("a"):rep(len)))
-      for at = 1, len do
-        local text = ("a"):rep(at - 1) .. "\255" .. ("a"):rep(len - at)
-        if check(text) ~= INVALID then
-          error(("byte %d of %d went unseen"):format(at, len))
-        end
-      end
+      expect_bad_byte_seen(len)
     end
   end)
 
   it("finds one bad byte at any place of what is long enough for the widest step", function()
     for _, len in ipairs({ 1024, 1151, 1300 }) do
-      assert.is_true(is_valid(("a"):rep(len)))
-      for at = 1, len do
-        local text = ("a"):rep(at - 1) .. "\255" .. ("a"):rep(len - at)
-        if check(text) ~= INVALID then
-          error(("byte %d of %d went unseen"):format(at, len))
-        end
-      end
+      expect_bad_byte_seen(len)
     end
   end)
 

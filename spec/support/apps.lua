@@ -1,5 +1,6 @@
 -- The gateway with the applications of scripts/, as its visitors meet it.
 local gateway = require("spec.support.gateway")
+local http = require("perigee.testing.http")
 
 local M = {}
 
@@ -20,18 +21,7 @@ function M.parse_iso(text)
   if not year then
     error("not ISO 8601 in UTC with milliseconds: " .. text, 2)
   end
-  -- Days since 1970 by the civil calendar; os.time would take the zone of the machine.
-  local y, m = tonumber(year), tonumber(month)
-  if m <= 2 then
-    y, m = y - 1, m + 12
-  end
-  local days = 365 * y
-    + math.floor(y / 4)
-    - math.floor(y / 100)
-    + math.floor(y / 400)
-    + math.floor((153 * (m - 3) + 2) / 5)
-    + tonumber(day)
-    - 719469
+  local days = http.day_number(tonumber(year), tonumber(month), tonumber(day))
   return days * 86400 + hour * 3600 + minute * 60 + tonumber(second)
 end
 

@@ -222,6 +222,20 @@ local days = { Sun = 1, Mon = 2, Tue = 3, Wed = 4, Thu = 5, Fri = 6, Sat = 7 }
 local months =
   { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" }
 
+--- Days since 1970 by the civil calendar; os.time would take the zone of the machine.
+function M.day_number(year, month, day)
+  if month <= 2 then
+    year, month = year - 1, month + 12
+  end
+  return 365 * year
+    + math.floor(year / 4)
+    - math.floor(year / 100)
+    + math.floor(year / 400)
+    + math.floor((153 * (month - 3) + 2) / 5)
+    + day
+    - 719469
+end
+
 --- Unix seconds of an IMF-fixdate, or nil when it is not one (the weekday is checked too).
 function M.parse_date(text)
   local weekday, day, name, year, hour, minute, second = (text or ""):match(
@@ -234,18 +248,7 @@ function M.parse_date(text)
   if not month then
     return nil
   end
-  -- Days since 1970 by the civil calendar; os.time would take the zone of the machine.
-  local y, m = tonumber(year), month
-  if m <= 2 then
-    y, m = y - 1, m + 12
-  end
-  local day_number = 365 * y
-    + math.floor(y / 4)
-    - math.floor(y / 100)
-    + math.floor(y / 400)
-    + math.floor((153 * (m - 3) + 2) / 5)
-    + tonumber(day)
-    - 719469
+  local day_number = M.day_number(tonumber(year), month, tonumber(day))
   if (day_number + 4) % 7 + 1 ~= days[weekday] then
     return nil
   end

@@ -209,6 +209,18 @@ end
 local CHUNK = 256 * 1024
 local chunk = ffi.new("char[?]", CHUNK)
 
+-- Why a socket gave or took nothing: "again", "reset", or nil where it is to be asked again.
+local function why_not(what)
+  local number = ffi.errno()
+  if number == EAGAIN then
+    return "again"
+  elseif number == ECONNRESET or number == EPIPE then
+    return "reset"
+  elseif number ~= EINTR then
+    fail(what)
+  end
+end
+
 --- Reads what is there into the string.buffer `into`. Returns its length, or nil and "again",
 --- "eof" or "reset".
 function M.receive(fd, into)
@@ -220,13 +232,9 @@ function M.receive(fd, into)
     elseif count == 0 then
       return nil, "eof"
     end
-    local number = ffi.errno()
-    if number == EAGAIN then
-      return nil, "again"
-    elseif number == ECONNRESET or number == EPIPE then
-      return nil, "reset"
-    elseif number ~= EINTR then
-      fail("read")
+    local why = why_not("read")
+    if why then
+      return nil, why
     end
   end
 end
@@ -240,13 +248,9 @@ function M.send(fd, bytes, offset)
     if count >= 0 then
       return count
     end
-    local number = ffi.errno()
-    if number == EAGAIN then
-      return nil, "again"
-    elseif number == ECONNRESET or number == EPIPE then
-      return nil, "reset"
-    elseif number ~= EINTR then
-      fail("send")
+    local why = why_not("send")
+    if why then
+      return nil, why
     end
   end
 end
