@@ -90,6 +90,7 @@ gateway.with_workers(describe, function(workers)
           end
         end
         speaker:fence(10)
+        server:settle() -- the reader's worker too has had all of it
       end
       if opts.before then
         publish(opts.before)
