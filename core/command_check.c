@@ -17,8 +17,9 @@ static struct {
   struct buf text;
 } asked;
 
-static bool load_and_describe(struct worker *worker, struct buf *error) {
-  if (!lua_hooks.load(worker, error)) return false;
+static bool load_and_describe(struct worker *worker, uint64_t number, struct sources *sources,
+                              struct buf *error) {
+  if (!lua_hooks.load(worker, number, sources, error)) return false;
   if (lua_describe(worker, asked.what, asked.has_colour, &asked.text)) return true;
   buf_append(error, buf_peek(&asked.text));
   return false;

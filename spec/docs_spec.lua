@@ -7,6 +7,7 @@ local TABLES = {
   perigee_timer_functions = "perigee.",
   perigee_topic_functions = "perigee.",
   perigee_shared_functions = "perigee.",
+  perigee_keep_functions = "perigee.",
   perigee_base_functions = "perigee.",
   connection_methods = "Connection:",
   request_methods = "Request:",

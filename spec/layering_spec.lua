@@ -55,8 +55,13 @@ local reserved = {
   {
     what = "uses the loop's timers",
     words = { "uv_timer_init", "uv_timer_start", "uv_timer_again", "uv_timer_stop" },
-    -- A worker's bounds its poll; the main thread's sweeps histories.
-    files = { ["core/gateway/worker.c"] = true, ["core/gateway/gateway.c"] = true },
+    -- A worker's bounds its poll; the main thread has its own for what is no connection's.
+    files = {
+      ["core/gateway/worker.c"] = true,
+      ["core/gateway/gateway.c"] = true,
+      ["core/gateway/reload.c"] = true,
+      ["core/gateway/watch.c"] = true,
+    },
   },
 }
 

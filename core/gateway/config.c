@@ -181,6 +181,10 @@ static const char *set_freeze(struct config *config, const char *value) {
   return set_switch(&config->is_frozen, value);
 }
 
+static const char *set_no_watch(struct config *config, const char *value) {
+  return set_switch(&config->is_unwatched, value);
+}
+
 static const char *set_unsafe(struct config *config, const char *value) {
   return set_switch(&config->is_unsafe, value);
 }
@@ -207,6 +211,9 @@ static const option_info options[] = {
     {"stall-timeout", "SECONDS", "10",
      "a handler that has held up its worker for so long is named in the log; 0 to 3600, 0: never",
      set_stall_timeout, NULL},
+    {"no-watch", NULL, "off",
+     "a saved script does not go live by itself; SIGHUP and `perigee reload` reload it",
+     set_no_watch, NULL},
     {"supervise", NULL, "off",
      "a parent process keeps the sockets, and restarts a gateway that crashed or is stuck",
      set_supervise, NULL},

@@ -160,6 +160,7 @@ void conn_free(struct conn *conn) {
   gateway_leave(conn->worker->gateway, conn->address, true); /* the request's address until now */
   conn->worker->conn_count--;
   list_remove(&conn->all);
+  if (conn->is_orphan) routes_release(conn->route->routes);
   mem_free(conn->close_reason);
   mem_free(conn);
 }

@@ -59,6 +59,8 @@ struct conn_ops {
   /* Queues a watermark: everything up to this position has been handed over. NULL where the
    * transport has none. */
   void (*send_position)(struct conn *conn, const hub_position *position);
+  /* The route was replaced by another one, which may have other options than `before`. */
+  void (*on_route)(struct conn *conn, const route_options *before);
   /* The stream is closed: frees what the transport holds beside the struct. */
   void (*deinit)(struct conn *conn);
   encoding_kind encoding;        /* of publications */
@@ -96,6 +98,7 @@ struct conn {
   bool is_relaying;   /* what it sends may go to topics, without on_message: relay_message knows */
   bool is_runnable;   /* in worker->runnable: events wait for the turn */
   bool has_shut_down; /* our side of the stream has ended */
+  bool is_orphan;     /* its route is gone: it holds a reference to the routes that had it */
   const struct conn_ops *ops;
   struct stream *stream;       /* NULL once closed */
   struct request *request;     /* NULL once it is of no use any more */

@@ -8,6 +8,7 @@
 #include "base/digest.h"
 #include "base/histogram.h"
 #include "base/mem.h"
+#include "codec/json_encode.h"
 #include "gateway/gateway_internal.h"
 
 static void for_all(struct gateway *gateway, void (*post)(struct worker *worker)) {
@@ -41,6 +42,18 @@ static void advance(struct gateway *gateway, slice argument) {
   mem_free(text);
 }
 
+static void on_reloaded(void *context, bool is_live, slice text) {
+  struct gateway *gateway = context;
+  struct buf line;
+  buf_init(&line, 0);
+  buf_append_format(&line, "reloaded {\"generation\":%llu,\"live\":%s,\"text\":",
+                    (unsigned long long)gateway->reload.generation, is_live ? "true" : "false");
+  if (json_encode_string(&line, text) != JSON_ENCODED) buf_append(&line, SLICE("\"\""));
+  printf("%.*s}\n", (int)line.len, line.data);
+  fflush(stdout);
+  buf_deinit(&line);
+}
+
 static unsigned long long in_us(uint64_t ns) {
   return ns / 1000;
 }
@@ -62,6 +75,7 @@ void control_print_counters(struct gateway *gateway) {
     scripts.lua_refs += gateway->has_ended ? worker->final_counts.lua_refs : counts.lua_refs;
     scripts.tasks += gateway->has_ended ? worker->final_counts.tasks : counts.tasks;
     scripts.lua_bytes += counts.lua_bytes;
+    scripts.generations += counts.generations;
     histogram_merge(&stalls, &worker->stalls);
   }
   hub_counts hub = {0};
@@ -71,7 +85,8 @@ void control_print_counters(struct gateway *gateway) {
       "\"blocks\":%llu,\"topics\":%llu,\"subscriptions\":%llu,\"tasks\":%llu,\"lua_refs\":%llu,"
       "\"lua_bytes\":%llu,\"hub_topics\":%llu,\"history_messages\":%llu,\"history_bytes\":%llu,"
       "\"releases\":%llu,\"stalls\":%llu,\"stall_p50_us\":%llu,\"stall_p99_us\":%llu,"
-      "\"stall_p999_us\":%llu,\"longest_stall_us\":%llu}\n",
+      "\"stall_p999_us\":%llu,\"longest_stall_us\":%llu,\"generation\":%llu,"
+      "\"generations\":%llu,\"failed_reloads\":%llu}\n",
       (unsigned long long)conns, (unsigned long long)https, (unsigned long long)requests,
       (unsigned long long)message_count(), (unsigned long long)blocks, (unsigned long long)topics,
       (unsigned long long)subscriptions, (unsigned long long)scripts.tasks,
@@ -80,7 +95,8 @@ void control_print_counters(struct gateway *gateway) {
       (unsigned long long)hub.history_bytes, (unsigned long long)hub.releases,
       (unsigned long long)histogram_count(&stalls), in_us(histogram_quantile(&stalls, 500)),
       in_us(histogram_quantile(&stalls, 990)), in_us(histogram_quantile(&stalls, 999)),
-      in_us(stalls.largest));
+      in_us(stalls.largest), (unsigned long long)gateway->reload.generation,
+      (unsigned long long)scripts.generations, (unsigned long long)gateway->reload.failures);
 }
 
 /* --- exec --- */
@@ -167,6 +183,8 @@ void control_run(struct gateway *gateway, slice line) {
     for_all(gateway, worker_post_collect);
     mem_trim();
     printf("collected\n");
+  } else if (slice_is_equal(command, SLICE("reload"))) {
+    reload_ask(gateway, "asked for", on_reloaded, gateway);
   } else if (slice_is_equal(command, SLICE("exec"))) {
     exec(gateway, rest);
   } else {

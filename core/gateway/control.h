@@ -7,6 +7,7 @@
  *                         judged by itself
  *   collect            -> collected: a full collection of every worker's script state, and free
  *                         memory goes back to the system
+ *   reload             -> reloaded {json}: how it ended, whether the script went live or not
  *   exec <worker> <id> <code> <arguments>
  *                      -> executed <id> {json}: a function in base64, as string.dump gives it, has
  *                         run in that worker; the arguments are a JSON array. The answer comes when

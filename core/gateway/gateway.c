@@ -12,7 +12,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/random.h"
 #include "gateway/control.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/supervise.h"
@@ -75,58 +74,8 @@ slice gateway_address_text(const struct address *address) {
   return address_text(address);
 }
 
-/* --- secrets --- */
-
-enum { SECRET_RANDOM_BYTES = 32 };
-
-struct secret {
-  struct map_entry entry;
-  char *name;
-  char *value;
-  bool is_made;
-};
-
-static struct secret *secret_new(slice name) {
-  struct secret *secret = mem_alloc_zero(sizeof *secret);
-  secret->name = mem_copy(name);
-  const char *given = getenv(secret->name);
-  if (given != NULL && given[0] != '\0') {
-    secret->value = mem_copy(slice_of_string(given));
-    return secret;
-  }
-  unsigned char bytes[SECRET_RANDOM_BYTES];
-  random_fill(bytes, sizeof bytes);
-  secret->value = mem_alloc(2 * sizeof bytes + 1);
-  for (size_t i = 0; i < sizeof bytes; i++) snprintf(secret->value + 2 * i, 3, "%02x", bytes[i]);
-  secret->is_made = true;
-  return secret;
-}
-
 slice gateway_secret(struct gateway *gateway, slice name, bool *is_made) {
-  pthread_mutex_lock(&gateway->lock);
-  struct map_entry *entry = map_find(&gateway->secrets, name);
-  struct secret *secret;
-  if (entry != NULL) {
-    secret = MAP_OWNER(entry, struct secret, entry);
-  } else {
-    secret = secret_new(name);
-    map_insert(&gateway->secrets, &secret->entry, slice_of(secret->name, name.len));
-  }
-  pthread_mutex_unlock(&gateway->lock);
-  *is_made = secret->is_made;
-  return slice_of_string(secret->value);
-}
-
-static void free_secrets(struct gateway *gateway) {
-  struct map_entry *entry = map_next(&gateway->secrets, NULL);
-  while (entry != NULL) {
-    struct secret *secret = MAP_OWNER(entry, struct secret, entry);
-    entry = map_next(&gateway->secrets, entry);
-    mem_free(secret->name);
-    mem_free(secret->value);
-    mem_free(secret);
-  }
-  map_deinit(&gateway->secrets);
+  return secrets_find(&gateway->secrets, name, is_made);
 }
 
 /* --- waiting for each other --- */
@@ -302,6 +251,7 @@ static void stop(struct gateway *gateway) {
   gateway->stop_asked_ns = clock_real_ns();
   log_info("stopping");
   stall_stop(gateway);
+  reload_stop(gateway);
   for (size_t i = 0; i < gateway->worker_count; i++) worker_post_stop(&gateway->workers[i]);
 }
 
@@ -377,14 +327,31 @@ static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buffer) {
   }
 }
 
-static void open_loop(struct gateway *gateway) {
-  static const int numbers[] = {SIGINT, SIGTERM};
-  REQUIRE(uv_loop_init(&gateway->loop) == 0);
-  for (size_t i = 0; i < 2; i++) {
-    uv_signal_init(&gateway->loop, &gateway->signals[i]);
-    gateway->signals[i].data = gateway;
-    uv_signal_start(&gateway->signals[i], on_signal, numbers[i]);
+/* A terminal that is closed sends it too: whoever served from there expects the end. */
+static void on_hangup(uv_signal_t *signal, int number) {
+  struct gateway *gateway = signal->data;
+  (void)number;
+  if (gateway->has_terminal && tcgetpgrp(STDERR_FILENO) < 0) {
+    stop(gateway);
+  } else if (!gateway->is_stopping) {
+    reload_ask(gateway, "SIGHUP", NULL, NULL);
   }
+}
+
+static void listen_to(struct gateway *gateway, uv_signal_t *signal, uv_signal_cb on_signalled,
+                      int number) {
+  uv_signal_init(&gateway->loop, signal);
+  signal->data = gateway;
+  uv_signal_start(signal, on_signalled, number);
+}
+
+static void open_loop(struct gateway *gateway) {
+  REQUIRE(uv_loop_init(&gateway->loop) == 0);
+  listen_to(gateway, &gateway->signals[0], on_signal, SIGINT);
+  listen_to(gateway, &gateway->signals[1], on_signal, SIGTERM);
+  listen_to(gateway, &gateway->signals[2], on_hangup, SIGHUP);
+  gateway->has_terminal = isatty(STDERR_FILENO) != 0;
+  reload_init(gateway);
   uv_timer_init(&gateway->loop, &gateway->sweep_timer);
   gateway->sweep_timer.data = gateway;
   uv_timer_start(&gateway->sweep_timer, on_sweep, SWEEP_EVERY_MS, SWEEP_EVERY_MS);
@@ -412,9 +379,11 @@ static void close_handle(uv_handle_t *handle, void *context) {
 }
 
 static void close_loop(struct gateway *gateway) {
+  reload_close(gateway);
   uv_walk(&gateway->loop, close_handle, NULL);
   uv_run(&gateway->loop, UV_RUN_DEFAULT);
   REQUIRE(uv_loop_close(&gateway->loop) == 0);
+  reload_deinit(gateway);
   buf_deinit(&gateway->input_line);
 }
 
@@ -469,7 +438,7 @@ static struct gateway *gateway_new(const struct config *config, const struct hoo
   atomic_init(&gateway->next_id, 1);
   pthread_mutex_init(&gateway->lock, NULL);
   pthread_cond_init(&gateway->changed, NULL);
-  map_init(&gateway->secrets);
+  secrets_init(&gateway->secrets);
   stall_init(gateway);
   return gateway;
 }
@@ -480,7 +449,7 @@ static void gateway_free(struct gateway *gateway) {
     buf_deinit(&gateway->workers[i].load_error);
   }
   mem_free(gateway->workers);
-  free_secrets(gateway);
+  secrets_deinit(&gateway->secrets);
   addresses_deinit(&gateway->addresses);
   pthread_cond_destroy(&gateway->changed);
   pthread_mutex_destroy(&gateway->lock);
@@ -511,6 +480,7 @@ static int serve(struct gateway *gateway) {
   if (is_good && !gateway->config->is_check) {
     announce(gateway);
     watch(gateway);
+    reload_begin(gateway);
     if (gateway->config->is_test) read_commands(gateway);
     uv_run(&gateway->loop, UV_RUN_DEFAULT);
   }

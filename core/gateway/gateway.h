@@ -24,8 +24,7 @@ struct hub *gateway_hub(struct gateway *gateway);
 struct shared_store *gateway_shared(struct gateway *gateway);
 /* clock_now_ms when the gateway went live: the phase that app:every counts from. */
 uint64_t gateway_started_ms(const struct gateway *gateway);
-/* The secret of this name: the environment variable, else 32 random bytes in hexadecimal, made
- * once for all workers. Valid for the gateway's life. Any thread. */
+/* secrets_find. Valid for the gateway's life. */
 slice gateway_secret(struct gateway *gateway, slice name, bool *is_made);
 /* A number unique in the process: connection ids. Never 0. */
 uint64_t gateway_next_id(struct gateway *gateway);

@@ -1,5 +1,5 @@
-/* The process's struct, for gateway.c, which starts and stops it, and control.c, which serves
- * tests. */
+/* The process's struct, for gateway.c, which starts and stops it, reload.c, stall.c, and control.c,
+ * which serves tests. */
 #ifndef PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
 #define PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
 
@@ -8,9 +8,10 @@
 #include <uv.h>
 
 #include "base/buf.h"
-#include "base/map.h"
 #include "gateway/addresses.h"
 #include "gateway/gateway.h"
+#include "gateway/reload.h"
+#include "gateway/secrets.h"
 #include "gateway/stall.h"
 #include "net/listener.h"
 
@@ -48,18 +49,20 @@ struct gateway {
   bool may_go_on;
   bool has_verdict; /* may_go_on is decided */
 
-  struct map secrets; /* under lock */
+  struct secrets secrets;
   struct stall_watch stall;
 
   /* The main thread's loop. */
   uv_loop_t loop;
-  uv_signal_t signals[2];
+  uv_signal_t signals[3];
   uv_timer_t sweep_timer;
   uv_timer_t watch_timer;
   uv_async_t ended;
   uv_pipe_t input;
   struct buf input_line;
+  struct reload reload;
   bool has_input;
+  bool has_terminal; /* it was started from one */
   bool is_stopping;
   uint64_t stop_asked_ns;
   bool has_ended; /* the workers' threads are joined */

@@ -14,6 +14,7 @@
 
 struct conn;
 struct exchange;
+struct sources;
 struct worker;
 
 typedef enum { HOOK_DONE, HOOK_SUSPENDED } hook_result;
@@ -22,23 +23,28 @@ typedef struct {
   uint64_t lua_refs;
   uint64_t tasks;
   uint64_t lua_bytes;
+  uint64_t generations; /* the live one, and older ones that something holds */
 } hook_counts;
 
 struct hooks {
-  /* Makes the worker's script state and loads the script: sets worker->routes and worker->script.
-   * False: `error` has one line with file and line number. Policies are left for
-   * take_policies. */
-  bool (*load)(struct worker *worker, struct buf *error);
+  /* Loads the script as generation `number`, beside the one that is live, from `sources`, which
+   * stay until the next load has gone live or was dropped. Makes the script's state first where
+   * there is none. Builds all that can fail. False: `error` has one line with file and line
+   * number, and nothing is left of the load. */
+  bool (*load)(struct worker *worker, uint64_t number, struct sources *sources, struct buf *error);
   /* The topic policies that the load declared; the caller owns them. Asked of worker 0 only. */
   struct policies *(*take_policies)(struct worker *worker);
-  /* The gateway goes live: on_start("boot"), timers of app:every. */
-  void (*start)(struct worker *worker);
+  /* What was loaded goes live: sets worker->routes, moves connections and timers over, runs
+   * on_stop("reload") of the generation so far and on_start("boot" or "reload"). Cannot fail. */
+  void (*swap)(struct worker *worker);
+  /* What was loaded is dropped. No effect where nothing was. */
+  void (*discard)(struct worker *worker);
   /* Ends all suspensions with nil, message, "stopping"; from now on suspending gives that at
    * once; timers stop. */
   void (*stop)(struct worker *worker);
-  /* After the last connection: on_stop. */
+  /* After the last connection: on_stop("stop"). */
   void (*stopped)(struct worker *worker);
-  /* Frees everything, routes included. */
+  /* Frees everything, routes and what was loaded included. */
   void (*unload)(struct worker *worker);
 
   /* Asks who may enter; answered by exchange_admit or exchange_refuse, now or later. Only for
@@ -59,6 +65,8 @@ struct hooks {
   hook_result (*on_drain)(struct conn *conn);
   hook_result (*on_signal)(struct conn *conn, slice data, bool is_binary, slice topic);
   hook_result (*on_tick)(struct conn *conn);
+  /* Its route has another pattern now, so its parameters may have other names. */
+  void (*rerouted)(struct conn *conn);
   /* The connection is gone while its handler (conn->task) is suspended: end it with "closed". */
   void (*cancel)(struct conn *conn);
   /* The connection is about to be freed: drop what refers to it. */

@@ -7,6 +7,7 @@
 #include "gateway/http_answer.h"
 #include "gateway/http_conn_internal.h"
 #include "gateway/origin.h"
+#include "gateway/reroute.h"
 #include "gateway/sse_conn.h"
 #include "gateway/static_file.h"
 #include "gateway/worker.h"
@@ -38,6 +39,7 @@ static void forget(struct http_conn *http, bool keep_request) {
   http->is_asking = false;
   http->worker->exchange_count--;
   http->worker->hooks->forget_exchange(exchange, keep_request);
+  routes_release(exchange->route->routes);
   if (keep_request) {
     exchange->request = NULL;
   } else if (http->state != HTTP_READING_BODY) {
@@ -218,6 +220,23 @@ static bool is_body_wanted(const struct exchange *exchange) {
   return head->expects_continue && head->content_length <= exchange->route->options.max_body_bytes;
 }
 
+/* Authenticate may have been asked before a reload: a connection begins with the newer code. False:
+ * that has no such route, which was answered. */
+static bool follow_reload(struct exchange *exchange) {
+  struct routes *older = exchange->route->routes;
+  if (older == exchange->worker->routes) return true;
+  const struct route *route =
+      reroute_request(exchange->worker, exchange->request, exchange->route->kind);
+  if (route == NULL) {
+    exchange_respond_text(exchange, 404, SLICE("not found"));
+    return false;
+  }
+  exchange->route = route;
+  routes_retain(route->routes);
+  routes_release(older);
+  return true;
+}
+
 static void admit(struct exchange *exchange) {
   struct http_conn *http = http_of(exchange);
   bool is_for_life = exchange->route->kind == ROUTE_WEBSOCKET || exchange->route->kind == ROUTE_SSE;
@@ -229,6 +248,7 @@ static void admit(struct exchange *exchange) {
   }
   bool was_asking = http->is_asking;
   http->is_asking = false;
+  if (is_for_life && !follow_reload(exchange)) return;
   http->is_admitted = true;
   if (was_asking) http_conn_start_body_timer(http);
   switch (exchange->route->kind) {
@@ -257,7 +277,7 @@ static void refuse(struct exchange *exchange, int code, slice reason) {
   bool was_asking = http->is_asking;
   http->is_asking = false;
   if (code >= 1000 && exchange->route->kind == ROUTE_WEBSOCKET && !http->has_ended) {
-    become_websocket(http, code, reason);
+    if (follow_reload(exchange)) become_websocket(http, code, reason);
   } else {
     int status = code >= 1000 ? 403 : code;
     response_header challenge = {SLICE("WWW-Authenticate"), SLICE("Bearer")};
@@ -367,6 +387,7 @@ void http_exchange_begin(struct http_conn *http) {
   struct exchange *exchange = &http->exchange;
   request_set_route(exchange->request, &match, gateway_address_text(http->address));
   exchange->route = match.route;
+  routes_retain(match.route->routes);
   exchange->script = NULL;
   exchange->box = NULL;
   exchange->is_answered = false;

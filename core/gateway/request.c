@@ -17,7 +17,7 @@ struct arrived {
   slice since;
   bool is_since_known;
   size_t param_count;
-  route_param params[ROUTE_PARAMS]; /* names are the route's, values decoded */
+  slice params[ROUTE_PARAMS]; /* decoded; their names are the route's */
   struct request_pool *pool;
   struct arrived *next_free;
   struct request *spare; /* in the pool: the request it came with, if that did not stay away */
@@ -36,7 +36,7 @@ struct kept {
   uint32_t header_count;
   http1_method method;
   bool has_since;
-  kept_pair pairs[]; /* parameters, then headers */
+  kept_pair pairs[]; /* parameters, without their names, then headers */
 };
 
 struct request {
@@ -165,8 +165,7 @@ void request_set_route(struct request *request, const route_match *match, slice 
   for (size_t i = 0; i < match->param_count; i++) {
     slice value = match->params[i].value;
     bool is_plain = !has_escapes || value.len == 0 || memchr(value.data, '%', value.len) == NULL;
-    arrived->params[i].name = match->params[i].name;
-    arrived->params[i].value = is_plain ? value : decode(arrived, value, false);
+    arrived->params[i] = is_plain ? value : decode(arrived, value, false);
   }
 }
 
@@ -261,13 +260,12 @@ const struct route *request_route(const struct request *request) {
 bool request_param(const struct request *request, size_t index, slice *name, slice *value) {
   if (request->is_trimmed) {
     if (index >= request->as.kept->param_count) return false;
-    *name = request->as.kept->pairs[index].name;
     *value = request->as.kept->pairs[index].value;
-    return true;
+  } else {
+    if (index >= request->as.arrived->param_count) return false;
+    *value = request->as.arrived->params[index];
   }
-  if (index >= request->as.arrived->param_count) return false;
-  *name = request->as.arrived->params[index].name;
-  *value = request->as.arrived->params[index].value;
+  *name = route_param_name(request->route, index);
   return true;
 }
 
@@ -342,7 +340,7 @@ static struct kept *kept_new(const struct request *request, const slice texts[KE
   size_t bytes = 0, header_count = 0, cursor = 0;
   kept_pair header;
   for (int i = 0; i < KEPT_TEXTS; i++) bytes += texts[i].len;
-  for (size_t i = 0; i < arrived->param_count; i++) bytes += arrived->params[i].value.len;
+  for (size_t i = 0; i < arrived->param_count; i++) bytes += arrived->params[i].len;
   for (; next_kept_header(request, &cursor, &header); header_count++) {
     bytes += header.name.len + header.value.len;
   }
@@ -368,7 +366,7 @@ void request_trim(struct request *request) {
   char *place = (char *)(kept->pairs + kept->param_count + kept->header_count);
   for (int i = 0; i < KEPT_TEXTS; i++) keep(&place, texts[i]);
   for (size_t i = 0; i < arrived->param_count; i++) {
-    *pair++ = (kept_pair){arrived->params[i].name, keep(&place, arrived->params[i].value)};
+    *pair++ = (kept_pair){{NULL, 0}, keep(&place, arrived->params[i])};
   }
   kept_pair header;
   for (size_t cursor = 0; next_kept_header(request, &cursor, &header);) {
@@ -379,6 +377,66 @@ void request_trim(struct request *request) {
   request->as.kept = kept;
   request->is_trimmed = true;
   give_back(arrived, NULL);
+}
+
+/* --- a newer route --- */
+
+void request_follow(struct request *request, const struct route *route) {
+  request->route = route;
+}
+
+/* The same as `kept`, with room for other parameters, whose values follow the texts. */
+static struct kept *kept_with(const struct kept *kept, slice texts, size_t param_count,
+                              size_t param_bytes) {
+  size_t header_bytes = 0;
+  const kept_pair *headers = kept->pairs + kept->param_count;
+  for (size_t i = 0; i < kept->header_count; i++) {
+    header_bytes += headers[i].name.len + headers[i].value.len;
+  }
+  size_t pairs_bytes = (param_count + kept->header_count) * sizeof(kept_pair);
+  struct kept *copy =
+      mem_alloc(sizeof *copy + pairs_bytes + texts.len + param_bytes + header_bytes);
+  *copy = *kept;
+  copy->param_count = (uint32_t)param_count;
+  char *place = (char *)(copy->pairs + param_count + kept->header_count);
+  keep(&place, texts);
+  place += param_bytes;
+  for (size_t i = 0; i < kept->header_count; i++) {
+    kept_pair *header = &copy->pairs[param_count + i];
+    header->name = keep(&place, headers[i].name);
+    header->value = keep(&place, headers[i].value);
+  }
+  return copy;
+}
+
+static void set_kept_params(struct request *request, const route_match *match) {
+  struct kept *kept = request->as.kept;
+  slice texts = kept_text(request, 0);
+  for (int i = 1; i < KEPT_TEXTS; i++) texts.len += kept->text_bytes[i];
+  size_t param_bytes = 0;
+  for (size_t i = 0; i < match->param_count; i++) param_bytes += match->params[i].value.len;
+  struct kept *copy = kept_with(kept, texts, match->param_count, param_bytes);
+  char *place = (char *)(copy->pairs + copy->param_count + copy->header_count) + texts.len;
+  for (size_t i = 0; i < match->param_count; i++) {
+    struct buf value;
+    buf_init(&value, 0);
+    REQUIRE(url_decode(match->params[i].value, false, &value));
+    copy->pairs[i] = (kept_pair){{NULL, 0}, keep(&place, buf_peek(&value))};
+    buf_deinit(&value);
+  }
+  request->as.kept = copy;
+  mem_free(kept);
+}
+
+void request_reroute(struct request *request, const route_match *match) {
+  if (request->is_trimmed) {
+    set_kept_params(request, match);
+    request->route = match->route;
+  } else {
+    buf_clear(
+        &request->as.arrived->decoded); /* what stands there is decoded again when asked for */
+    request_set_route(request, match, request->remote_address);
+  }
 }
 
 int request_session(const struct request *request) {

@@ -35,8 +35,13 @@ void request_free(struct request *request);
 /* Reads the request; not after request_trim. */
 struct http1_decoder *request_decoder(struct request *request);
 /* Its head is complete and `match` was found for it; `remote_address` must live as long as the
- * request. Only from here on is it shown to scripts. */
+ * request, and the route until another is given. Only from here on is it shown to scripts. */
 void request_set_route(struct request *request, const route_match *match, slice remote_address);
+
+/* The route's successor with the same pattern takes its place. */
+void request_follow(struct request *request, const struct route *route);
+/* Another route does: the parameters are those of `match`, which was found for the same path. */
+void request_reroute(struct request *request, const route_match *match);
 
 /* Where the transport collects the body. */
 struct buf *request_body_buf(struct request *request);

@@ -24,6 +24,8 @@ struct entry {
 
 /* Sorted so that the first entry that matches is the best one. */
 struct routes {
+  routes_owner owner;
+  uint64_t references;
   struct entry **entries;
   size_t count;
   size_t capacity;
@@ -57,16 +59,25 @@ void route_options_free(route_options *options) {
   options->origins = options->protocols = options->keep_headers = NULL;
 }
 
-struct routes *routes_new(void) {
-  return mem_alloc_zero(sizeof(struct routes));
+struct routes *routes_new(const routes_owner *owner) {
+  struct routes *routes = mem_alloc_zero(sizeof *routes);
+  routes->owner = *owner;
+  routes->references = 1;
+  return routes;
 }
 
-void routes_free(struct routes *routes, route_script_free free_script, void *context) {
+struct routes *routes_retain(struct routes *routes) {
+  routes->references++;
+  return routes;
+}
+
+void routes_release(struct routes *routes) {
+  REQUIRE(routes->references > 0);
+  if (--routes->references > 0) return;
+  const routes_owner owner = routes->owner;
   for (size_t i = 0; i < routes->count; i++) {
     struct entry *entry = routes->entries[i];
-    if (free_script != NULL && entry->route.script != NULL) {
-      free_script(context, entry->route.script);
-    }
+    if (entry->route.script != NULL) owner.free_script(owner.context, entry->route.script);
     route_options_free(&entry->route.options);
     mem_free(entry->route.pattern);
     mem_free(entry->route.directory);
@@ -75,6 +86,7 @@ void routes_free(struct routes *routes, route_script_free free_script, void *con
   }
   mem_free(routes->entries);
   mem_free(routes);
+  owner.on_freed(owner.context);
 }
 
 /* Splits a pattern whose bytes live as long as the entry. Returns the count or -1. */
@@ -172,6 +184,7 @@ struct route *routes_add(struct routes *routes, route_kind kind, unsigned method
   entry->route.methods = methods;
   entry->route.pattern = mem_copy(pattern);
   entry->route.options = *options;
+  entry->route.routes = routes;
   if (directory.data != NULL) entry->route.directory = mem_copy(directory);
   segment segments[SEGMENTS_MAX];
   int count = split_pattern(slice_of(entry->route.pattern, pattern.len), segments, error);
@@ -281,4 +294,35 @@ void routes_find(const struct routes *routes, route_method method, bool is_upgra
   if (find_for(routes, (unsigned)method, false, path, match)) return;
   if (method == METHOD_HEAD && find_for(routes, METHOD_GET, false, path, match)) return;
   find_allowed(routes, path, match);
+}
+
+slice route_param_name(const struct route *route, size_t index) {
+  const struct entry *entry = CONTAINER_OF(route, struct entry, route);
+  const segment *at = entry->segments;
+  while (at->kind == SEGMENT_LITERAL || index-- > 0) at++;
+  return at->text;
+}
+
+/* --- another generation's --- */
+
+static bool is_same(const struct route *a, const struct route *b) {
+  return a->kind == b->kind && a->methods == b->methods && strcmp(a->pattern, b->pattern) == 0;
+}
+
+static const struct route *find_same(const struct routes *routes, const struct route *route) {
+  for (size_t i = 0; i < routes->count; i++) {
+    if (is_same(&routes->entries[i]->route, route)) return &routes->entries[i]->route;
+  }
+  return NULL;
+}
+
+bool routes_compare(struct routes *older, const struct routes *newer) {
+  /* As many, and each has one: those that are there are the same, and so is their order. */
+  bool is_all = older->count == newer->count;
+  for (size_t i = 0; i < older->count; i++) {
+    struct route *route = &older->entries[i]->route;
+    route->successor = find_same(newer, route);
+    if (route->successor == NULL) is_all = false;
+  }
+  return is_all;
 }

@@ -1,7 +1,11 @@
 /* The routes of one load of a script on one worker: which path and method goes where.
  *
  * Built while the script loads, immutable afterwards. It matches paths; what a route does is its
- * kind's affair, and its handlers are known to the script alone (`script`). */
+ * kind's affair, and its handlers are known to the script alone (`script`).
+ *
+ * Counted, for the one worker's thread: a reload replaces the routes while requests and handlers
+ * of the older ones are under way. Each of these holds a reference, and so does the script while
+ * the routes are live. */
 #ifndef PERIGEE_GATEWAY_ROUTES_H
 #define PERIGEE_GATEWAY_ROUTES_H
 
@@ -64,6 +68,8 @@ typedef struct {
 /* ... but never beyond the gateway's limits. */
 route_options route_options_default(route_kind kind, const struct limits *limits);
 
+struct routes;
+
 struct route {
   route_kind kind;
   unsigned methods; /* ROUTE_HTTP: exactly one; ROUTE_STATIC: GET and HEAD; others GET */
@@ -71,16 +77,24 @@ struct route {
   unsigned handlers; /* of route_handler */
   route_options options;
   char *directory; /* ROUTE_STATIC */
-  void *script;    /* the script layer's; freed by routes_free's callback */
+  void *script;    /* the script layer's */
+  struct routes *routes;
+  const struct route *successor; /* routes_compare's: the same pattern's in the newer routes */
 };
 
-struct routes;
+/* The script layer's end of the routes. */
+typedef struct {
+  /* What stands in a route's `script`, if that is not NULL. */
+  void (*free_script)(void *context, void *script);
+  /* The routes are gone. */
+  void (*on_freed)(void *context);
+  void *context;
+} routes_owner;
 
-typedef void (*route_script_free)(void *context, void *script);
-
-struct routes *routes_new(void);
-/* Frees all routes; `free_script` (may be NULL) is called for each `script` that is not NULL. */
-void routes_free(struct routes *routes, route_script_free free_script, void *context);
+/* With one reference. */
+struct routes *routes_new(const routes_owner *owner);
+struct routes *routes_retain(struct routes *routes);
+void routes_release(struct routes *routes);
 
 /* Adds a route. It takes over `options` lists, and copies pattern and directory. Returns the route,
  * or NULL with a reason in `*error` (static text): a duplicate, sse with get on one pattern, a
@@ -111,5 +125,12 @@ typedef struct {
  * compared with the percent-decoded path. */
 void routes_find(const struct routes *routes, route_method method, bool is_upgrade, slice path,
                  route_match *match);
+
+/* The name of the pattern's parameter `index`, which is one. */
+slice route_param_name(const struct route *route, size_t index);
+
+/* Notes in each older route its successor: the route with the same pattern, kind and methods, or
+ * NULL. Whether that is all there is to say: every path that found a route finds its successor. */
+bool routes_compare(struct routes *older, const struct routes *newer);
 
 #endif

@@ -155,6 +155,11 @@ static void on_ready(struct conn *conn) {
   (void)conn; /* nothing is ever read */
 }
 
+static void on_route(struct conn *conn, const route_options *before) {
+  (void)before;
+  if (conn->stream != NULL && conn_is_open(conn)) set_timer(conn);
+}
+
 static void deinit(struct conn *conn) {
   (void)conn;
 }
@@ -167,6 +172,7 @@ static const struct conn_ops ops = {
     .on_flushed = on_flushed,
     .on_ready = on_ready,
     .send_position = send_position,
+    .on_route = on_route,
     .deinit = deinit,
     .encoding = ENCODING_SSE,
     .replay_encoding = ENCODING_SSE_BARE,

@@ -29,10 +29,11 @@ enum {
   SILENCE_PIECES = 4,
 };
 
-static const int passed_on[] = {SIGTERM, SIGINT};
+static const int passed_on[] = {SIGTERM, SIGINT, SIGHUP};
 
 static volatile sig_atomic_t asked_count;
 static volatile sig_atomic_t asked_signal;
+static volatile sig_atomic_t has_hung_up; /* SIGHUP: the child reloads */
 
 struct supervisor {
   const supervise_options *options;
@@ -60,6 +61,10 @@ bool supervise_beat(const struct supervise_link *link) {
 /* --- signals --- */
 
 static void on_signal(int number) {
+  if (number == SIGHUP) {
+    has_hung_up = 1;
+    return;
+  }
   asked_count = asked_count + 1;
   asked_signal = number;
 }
@@ -90,6 +95,10 @@ static void give_signals_back(const struct supervisor *supervisor) {
 }
 
 static void pass_signals_on(struct supervisor *supervisor) {
+  if (has_hung_up) {
+    has_hung_up = 0;
+    if (supervisor->child != 0) kill(supervisor->child, SIGHUP);
+  }
   if (supervisor->told_count == asked_count) return;
   bool is_first = supervisor->told_count == 0;
   supervisor->told_count = asked_count;

@@ -5,9 +5,9 @@
  * serves beats through a pipe; one that falls silent is killed. Between two starts there is a
  * pause, from 100 ms, doubled each time up to 10 s, and short again after a minute of life.
  *
- * SIGTERM and SIGINT are passed on, once: a child may get them from its terminal or control group
- * too, and does not take the second for haste. Asked twice, the parent kills it. When the parent
- * dies the child stops in good order. */
+ * SIGHUP is passed on. SIGTERM and SIGINT are, once: a child may get them from its terminal or
+ * control group too, and does not take the second for haste. Asked twice, the parent kills it. When
+ * the parent dies the child stops in good order. */
 #ifndef PERIGEE_GATEWAY_SUPERVISE_H
 #define PERIGEE_GATEWAY_SUPERVISE_H
 

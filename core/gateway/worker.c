@@ -14,6 +14,7 @@
 #include "gateway/conn_events.h"
 #include "gateway/gateway.h"
 #include "gateway/http_conn.h"
+#include "gateway/reload.h"
 #include "net/listener.h"
 #include "pubsub/log_memory.h"
 
@@ -468,7 +469,7 @@ static void close_loop(struct worker *worker) {
 
 static void serve(struct worker *worker) {
   hub_attach(worker->topics.hub, worker->index, wake, worker);
-  worker->hooks->start(worker);
+  worker->hooks->swap(worker);
   gateway_worker_ready(worker->gateway);
   listen_all(worker);
   stream_loop_event(&worker->streams);
@@ -483,7 +484,8 @@ static void *run(void *argument) {
   char label[32];
   snprintf(label, sizeof label, "worker %zu", worker->index + 1);
   log_set_thread_label(label);
-  bool is_loaded = worker->hooks->load(worker, &worker->load_error);
+  struct sources *sources = reload_first_sources(worker->gateway);
+  bool is_loaded = worker->hooks->load(worker, 1, sources, &worker->load_error);
   if (gateway_worker_loaded(worker->gateway, is_loaded)) serve(worker);
   sweep(worker);
   worker->hooks->unload(worker);

@@ -61,7 +61,7 @@ struct worker {
   const struct limits *limits;
 
   /* --- the script layer's --- */
-  struct routes *routes; /* set by hooks->load */
+  struct routes *routes; /* of the generation that is live: set by hooks->swap */
   void *script;          /* set by hooks->load */
 
   struct timers timers;
@@ -111,6 +111,8 @@ struct worker {
   uint64_t stop_due_ns; /* when the drain time is over */
   pthread_t thread;
   struct buf load_error;
+  uint64_t kept_count;      /* connections that the last reload has kept ... */
+  uint64_t orphaned_count;  /* ... and those whose route it has taken */
   hook_counts final_counts; /* after unload: all zero, or something leaked */
 };
 

@@ -361,6 +361,34 @@ static conn_result send_message(struct conn *conn, slice data, bool is_binary, s
   return CONN_OK;
 }
 
+static void set_rate(struct ws_conn *ws) {
+  const route_options *options = &ws->conn.route->options;
+  mem_free(ws->rate);
+  ws->rate = NULL;
+  if (options->rate_per_ms == 0) return;
+  ws->rate = mem_alloc(sizeof *ws->rate);
+  rate_init(&ws->rate->bucket, options);
+  ws->rate->due_ms = UINT64_MAX;
+}
+
+static void on_route(struct conn *conn, const route_options *before) {
+  struct ws_conn *ws = ws_of(conn);
+  const route_options *options = &conn->route->options;
+  if (conn->stream == NULL || !conn_is_open(conn)) return;
+  if (options->rate_messages != before->rate_messages ||
+      options->rate_per_ms != before->rate_per_ms) {
+    bool is_waiting = ws->rate != NULL && ws->rate->due_ms != UINT64_MAX;
+    set_rate(ws);
+    /* Whoever waits for the old rate goes on in the turn. */
+    if (is_waiting) worker_make_runnable(conn->worker, conn);
+  }
+  if (options->ping_every_ms != before->ping_every_ms) {
+    conn->due_ms =
+        options->ping_every_ms > 0 ? clock_now_ms() + options->ping_every_ms : UINT64_MAX;
+  }
+  set_timer(ws);
+}
+
 static void deinit(struct conn *conn) {
   struct ws_conn *ws = ws_of(conn);
   if (ws->input != NULL) ws_decoder_deinit(&ws->input->decoder);
@@ -377,6 +405,7 @@ static const struct conn_ops ops = {
     .on_timer = on_timer,
     .on_flushed = on_flushed,
     .on_ready = on_ready,
+    .on_route = on_route,
     .deinit = deinit,
     .encoding = ENCODING_WS,
     .replay_encoding = ENCODING_WS,
@@ -387,11 +416,7 @@ struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int 
   struct conn *conn = conn_new(sizeof(struct ws_conn), &ops, worker, origin);
   const struct route *route = conn->route;
   struct ws_conn *ws = ws_of(conn);
-  if (route->options.rate_per_ms > 0) {
-    ws->rate = mem_alloc(sizeof *ws->rate);
-    rate_init(&ws->rate->bucket, &route->options);
-    ws->rate->due_ms = UINT64_MAX;
-  }
+  set_rate(ws);
   if (route->options.ping_every_ms > 0) {
     conn->due_ms = conn->last_heard_ms + route->options.ping_every_ms;
   }

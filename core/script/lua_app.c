@@ -133,6 +133,7 @@ static void take_handlers(lua_State *L, struct script *script, int table, struct
   }
   int handler = handlers->handlers[APP_HTTP];
   handlers->takes_request = handler != 0 && has_parameters(L, handler);
+  handlers->generation = script->loading;
   route->script = handlers;
 }
 
@@ -165,7 +166,7 @@ static int l_add_route(lua_State *L) {
   const char *error = NULL;
   route_options options = read_options(L, 4, kind, script->worker->limits);
   struct route *route =
-      routes_add(script->worker->routes, kind, methods, pattern, &options, directory, &error);
+      routes_add(script->loading->routes, kind, methods, pattern, &options, directory, &error);
   if (route == NULL) {
     route_options_free(&options);
     return push_refusal(L, error);
@@ -187,7 +188,7 @@ static int l_add_topic(lua_State *L) {
   read_ms(L, 2, "linger", &policy.linger_ms);
   read_count(L, 2, "max_subscribers", &policy.max_subscribers);
   policy.refuse_when_full = read_is(L, 2, "full", "refuse");
-  switch (policies_add(script->policies, pattern, &policy)) {
+  switch (policies_add(script->loading->policies, pattern, &policy)) {
     case POLICY_DUPLICATE:
       return push_refusal(L, "this topic pattern has a policy already");
     case POLICY_BAD_PATTERN:
@@ -198,17 +199,6 @@ static int l_add_topic(lua_State *L) {
       lua_pushboolean(L, true);
       return 1;
   }
-}
-
-static void handler_list_add(struct script *script, lua_State *L, handler_list *list) {
-  list->handlers = mem_realloc(list->handlers, (list->count + 1) * sizeof *list->handlers);
-  list->handlers[list->count++] = ref_take_standing(script, L);
-}
-
-static void handler_list_free(struct script *script, handler_list *list) {
-  for (size_t i = 0; i < list->count; i++) ref_drop_standing(script, &list->handlers[i]);
-  mem_free(list->handlers);
-  *list = (handler_list){NULL, 0};
 }
 
 /* Whether what this declaration asks for runs on this worker. */
@@ -222,7 +212,7 @@ static int l_add_start(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   if (!runs_here(L, script, 2)) return 0;
   lua_pushvalue(L, 1);
-  handler_list_add(script, L, &script->on_start);
+  handler_list_add(script, L, &script->loading->on_start);
   return 0;
 }
 
@@ -232,7 +222,7 @@ static int l_add_stop(lua_State *L) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   if (!runs_here(L, script, 2)) return 0;
   lua_pushvalue(L, 1);
-  handler_list_add(script, L, &script->on_stop);
+  handler_list_add(script, L, &script->loading->on_stop);
   return 0;
 }
 
@@ -243,7 +233,7 @@ static int l_add_every(lua_State *L) {
   luaL_checktype(L, 2, LUA_TFUNCTION);
   if (!runs_here(L, script, 3)) return 0;
   lua_pushvalue(L, 2);
-  every_new(script, L, period_ms);
+  every_new(script->loading, L, period_ms);
   return 0;
 }
 
@@ -295,19 +285,9 @@ void lua_app_register(struct script *script) {
   script_register(script, core_functions);
 }
 
-static void free_route_script(void *context, void *route_script) {
+void lua_app_free_route(void *context, void *route_script) {
   struct route_script *handlers = route_script;
-  for (int i = 0; i < APP_HANDLERS; i++) ref_drop_standing(context, &handlers->handlers[i]);
+  struct script *script = ((struct generation *)context)->script;
+  for (int i = 0; i < APP_HANDLERS; i++) ref_drop_standing(script, &handlers->handlers[i]);
   mem_free(handlers);
-}
-
-void lua_app_free(struct script *script) {
-  if (script->worker->routes != NULL) {
-    routes_free(script->worker->routes, free_route_script, script);
-    script->worker->routes = NULL;
-  }
-  handler_list_free(script, &script->on_start);
-  handler_list_free(script, &script->on_stop);
-  if (script->policies != NULL) policies_free(script->policies);
-  script->policies = NULL;
 }

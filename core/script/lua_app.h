@@ -6,6 +6,7 @@
 #define PERIGEE_SCRIPT_LUA_APP_H
 
 #include "gateway/routes.h"
+#include "script/lua_generation.h"
 #include "script/lua_script.h"
 
 /* Places in route_script.handlers: the bit numbers of route_handler, then the HTTP handler. */
@@ -26,6 +27,7 @@ enum {
 struct route_script {
   int handlers[APP_HANDLERS];
   const char *labels[APP_HANDLERS];
+  struct generation *generation;
   bool takes_request; /* the HTTP handler has a parameter: else no request is made for it */
 };
 
@@ -35,7 +37,7 @@ static inline struct route_script *app_route(const struct route *route) {
 
 /* Adds the functions that the Lua half calls to the table at the top. */
 void lua_app_register(struct script *script);
-/* Drops the handlers of all routes and frees them, and what else the app declared. */
-void lua_app_free(struct script *script);
+/* Drops a route's handlers: for routes_owner. `context` is the generation. */
+void lua_app_free_route(void *context, void *route_script);
 
 #endif

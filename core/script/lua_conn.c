@@ -8,6 +8,7 @@
 #include "gateway/worker.h"
 #include "pubsub/log_memory.h"
 #include "script/lua_request.h"
+#include "script/lua_sandbox.h"
 #include "script/lua_script.h"
 
 /* What a userdata begins with that is one of these: quicker to look at than metatables. */
@@ -92,7 +93,7 @@ static void push_session(lua_State *L, struct script *script, struct conn_box *b
   lua_rawgeti(L, -1, VALUE_SESSION);
   if (lua_isnil(L, -1)) {
     lua_pop(L, 1);
-    if (box->conn != NULL) {
+    if (box->conn != NULL && box->conn->request != NULL) {
       lua_request_push_session(L, script, box->conn->request);
     } else {
       lua_newtable(L);
@@ -105,6 +106,11 @@ static void push_session(lua_State *L, struct script *script, struct conn_box *b
 
 static void push_request(lua_State *L, struct script *script, struct conn_box *box, int index) {
   if (box->conn != NULL) {
+    if (box->conn->request == NULL) {
+      luaL_error(L,
+                 "this connection's request was not kept: when it was opened its route had no "
+                 "handlers");
+    }
     lua_request_push(L, script, box->conn->request);
     return;
   }
@@ -463,9 +469,10 @@ void lua_conn_setup(struct script *script) {
   script->conn_metatable = script_new_metatable(script, "connection", connection_methods, NULL);
   ref_push(L, script->conn_metatable);
   script_register(script, metamethods);
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "perigee.connection");
-  lua_call(L, 1, 1);
+  lua_newtable(L);
+  sandbox_push_ffi(L);
+  lua_setfield(L, -2, "ffi");
+  sandbox_run_library(script, "perigee.connection");
   lua_getfield(L, -2, "__index");
   lua_newtable(L);
   script_register(script, core_functions);

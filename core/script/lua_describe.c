@@ -4,6 +4,7 @@
 
 #include "gateway/routes.h"
 #include "pubsub/policy.h"
+#include "script/lua_generation.h"
 #include "script/lua_script.h"
 
 typedef struct {
@@ -81,7 +82,8 @@ static void push_limits(lua_State *L, const struct limits *limits) {
 static int describe_protected(lua_State *L) {
   const struct script *script = lua_touserdata(L, 1);
   const description *wanted = lua_touserdata(L, 2);
-  lua_getglobal(L, "require");
+  ref_push(L, script->loading->environment);
+  lua_getfield(L, -1, "require");
   lua_pushliteral(L, "perigee.describe");
   lua_call(L, 1, 1);
   lua_getfield(L, -1, wanted->what);

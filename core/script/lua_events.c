@@ -28,17 +28,17 @@ static void on_conn_end(struct task *task, bool is_ok) {
  * Inline: `which` is known where it is called. */
 static inline __attribute__((always_inline)) struct task *conn_task(struct conn *conn,
                                                                     const char *event, int which) {
-  struct script *script = conn->worker->script;
+  const struct route *route = conn->route;
+  struct generation *generation = app_route(route)->generation;
   bool is_owed = which == APP_CLOSE;
-  struct task *task =
-      is_owed ? task_take_owed(script, event, on_conn_end) : task_take(script, event, on_conn_end);
+  struct task *task = is_owed ? task_take_owed(generation, event, on_conn_end)
+                              : task_take(generation, event, on_conn_end);
   if (task == NULL) {
     if (which == APP_OPEN) conn->is_told_open = false; /* so on_close is not told either */
-    log_warn("%s of %s is left out, the limit of tasks is reached", event, conn->route->pattern);
+    log_warn("%s of %s is left out, the limit of tasks is reached", event, route->pattern);
     conn_close(conn, 1013, SLICE("too many tasks"));
     return NULL;
   }
-  const struct route *route = conn->route;
   task->conn = conn;
   task->route = route;
   task->label_place = &app_route(route)->labels[which];
@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) struct task *conn_task(struct conn 
   /* What it said before it went is still told, but waits for nothing. */
   if (conn->state == CONN_GONE && !is_owed) task->ended = "closed";
   ref_push(task->L, app_route(route)->handlers[which]);
-  lua_conn_push(task->L, script, conn);
+  lua_conn_push(task->L, task->script, conn);
   return task;
 }
 
@@ -101,6 +101,10 @@ hook_result events_on_tick(struct conn *conn) {
 void events_cancel(struct conn *conn) {
   struct task *task = conn->task;
   if (task != NULL) task_cancel(task, "closed");
+}
+
+void events_rerouted(struct conn *conn) {
+  if (conn->request != NULL) lua_request_forget_params(conn->worker->script, conn->request);
 }
 
 void events_forget(struct conn *conn) {
@@ -194,7 +198,7 @@ static void on_authenticate_end(struct task *task, bool is_ok) {
 /* A task for one of the exchange's handlers; NULL at the limit of tasks: that was answered. */
 static struct task *exchange_task(struct exchange *exchange, const char *event, int which,
                                   task_end on_end) {
-  struct task *task = task_take(exchange->worker->script, event, on_end);
+  struct task *task = task_take(app_route(exchange->route)->generation, event, on_end);
   if (task == NULL) {
     exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
     return NULL;
@@ -240,28 +244,20 @@ void events_forget_exchange(struct exchange *exchange, bool keep_session) {
   if (!keep_session) lua_request_forget(exchange->worker->script, exchange->request, false);
 }
 
-/* --- the gateway's life --- */
+/* --- a generation's beginning and end --- */
 
 static void on_life_end(struct task *task, bool is_ok) {
   (void)task;
   (void)is_ok;
 }
 
-static void run_all(struct script *script, const handler_list *list, const char *event,
-                    const char *argument) {
+void events_run(struct generation *generation, const handler_list *list, const char *event,
+                const char *argument) {
   for (size_t i = 0; i < list->count; i++) {
-    struct task *task = task_take(script, event, on_life_end);
+    struct task *task = task_take(generation, event, on_life_end);
     if (task == NULL) return;
     ref_push(task->L, list->handlers[i]);
-    if (argument != NULL) lua_pushstring(task->L, argument);
-    task_run(task, argument != NULL ? 1 : 0);
+    lua_pushstring(task->L, argument);
+    task_run(task, 1);
   }
-}
-
-void events_start(struct script *script) {
-  run_all(script, &script->on_start, "on_start", "boot");
-}
-
-void events_stopped(struct script *script) {
-  run_all(script, &script->on_stop, "on_stop", NULL);
 }

@@ -4,6 +4,7 @@
 #define PERIGEE_SCRIPT_LUA_EVENTS_H
 
 #include "gateway/hooks.h"
+#include "script/lua_generation.h"
 #include "script/lua_script.h"
 
 void events_authenticate(struct exchange *exchange);
@@ -20,8 +21,10 @@ hook_result events_on_tick(struct conn *conn);
 void events_cancel(struct conn *conn);
 void events_forget(struct conn *conn);
 
-/* on_start("boot"), on_stop(). */
-void events_start(struct script *script);
-void events_stopped(struct script *script);
+void events_rerouted(struct conn *conn);
+
+/* Runs functions of a generation's beginning or end. */
+void events_run(struct generation *generation, const handler_list *list, const char *event,
+                const char *argument);
 
 #endif

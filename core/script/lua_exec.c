@@ -111,10 +111,15 @@ static int push_arguments(lua_State *L) {
  * with a message at the top. */
 static int push_call(struct script *script, lua_State *L, slice code, slice arguments) {
   lua_json_error error;
-  lua_getglobal(L, "xpcall");
+  ref_push(L, script->live->environment);
+  int environment = lua_gettop(L);
+  lua_getfield(L, environment, "xpcall");
   if (luaL_loadbufferx(L, code.data, code.len, "exec", "b") != 0) return -1;
+  lua_pushvalue(L, environment);
+  lua_setfenv(L, -2);
   lua_pushcfunction(L, on_error);
-  lua_getglobal(L, "require");
+  lua_getfield(L, environment, "require");
+  lua_remove(L, environment);
   lua_pushliteral(L, "perigee");
   if (lua_pcall(L, 1, 1, 0) != 0) return -1;
   int depth = (int)script->worker->limits->json_depth;
@@ -140,7 +145,7 @@ void lua_exec(struct worker *worker, uint64_t id, slice code, slice arguments) {
     lua_settop(script->L, top);
     return;
   }
-  struct task *task = task_take_owed(script, "exec", on_exec_end);
+  struct task *task = task_take_owed(script->live, "exec", on_exec_end);
   lua_checkstack(task->L, count + LUA_MINSTACK);
   note_id(task, id);
   lua_xmove(script->L, task->L, count + 1);

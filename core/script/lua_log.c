@@ -116,6 +116,12 @@ static void append_format(struct buf *out, lua_State *L, slice format, int count
 static void write_message(struct script *script, log_level level) {
   const struct task *task = script->current;
   struct buf *out = &script->message;
+  const struct generation *generation = script->is_loading ? script->loading
+                                        : task != NULL     ? task->generation
+                                                           : script->live;
+  if (generation != NULL) {
+    buf_append_format(out, " generation=%llu", (unsigned long long)generation->number);
+  }
   if (task != NULL && task->route != NULL) {
     buf_append_format(out, " route=%s", task->route->pattern);
   }

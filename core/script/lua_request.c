@@ -314,6 +314,20 @@ void lua_request_forget(struct script *script, struct request *request, bool is_
   lua_settop(L, index - 1);
 }
 
+void lua_request_forget_params(struct script *script, struct request *request) {
+  if (!lua_request_has_box(request)) return;
+  lua_State *L = script->L;
+  ref_push(L, request_session(request));
+  const struct request_box *box = lua_touserdata(L, -1);
+  if (box->has_values) {
+    lua_getfenv(L, -1);
+    lua_pushnil(L);
+    lua_setfield(L, -2, field_names[FIELD_PARAMS]);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 1);
+}
+
 /* Upvalues: script, metatable, methods. */
 static int on_index(lua_State *L) {
   lua_pushvalue(L, 2);

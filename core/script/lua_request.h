@@ -28,6 +28,8 @@ void lua_request_push_session(lua_State *L, struct script *script, struct reques
 /* Makes the value at `index` the session. */
 void lua_request_set_session(lua_State *L, struct script *script, struct request *request,
                              int index);
+/* Its parameters may be others: what the box has of them is read again. */
+void lua_request_forget_params(struct script *script, struct request *request);
 /* The request is about to be freed; with `is_kept` its box stays readable. */
 void lua_request_forget(struct script *script, struct request *request, bool is_kept);
 

@@ -1,52 +1,35 @@
 #include "script/lua_sandbox.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "base/random.h"
 #include "gateway/gateway.h"
+#include "gateway/sources.h"
 #include "script/embedded_lua.h"
 #include "script/lua_log.h"
 
-/* Registry keys: modules by name, and the functions of the core for the embedded Lua code. */
-static const char modules_key = 'm';
+/* A table of modules has the core's functions, for the embedded Lua code, at this key; a module
+ * under way is marked by its address. */
 static const char core_key = 'c';
 
-enum { MAX_MODULE_NAME = 200, MAX_SOURCE_BYTES = 16 * 1024 * 1024 };
+enum { MAX_MODULE_NAME = 200 };
 
-static void push_registry(lua_State *L, const char *key) {
-  lua_pushlightuserdata(L, (void *)key);
-  lua_rawget(L, LUA_REGISTRYINDEX);
+/* The upvalues of functions that belong to a generation: they find what is its own wherever they
+ * are called from. */
+enum { UPVALUE_MODULES = 2, UPVALUE_ENVIRONMENT = 3, UPVALUES = 3 };
+
+static void push_environment(lua_State *L) {
+  lua_pushvalue(L, lua_upvalueindex(UPVALUE_ENVIRONMENT));
 }
 
 /* --- loading text --- */
 
-static bool read_file(const char *path, struct buf *out, const char **error) {
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) {
-    *error = strerror(errno);
-    return false;
-  }
-  char *place;
-  size_t count = 1;
-  while (count > 0 && out->len < MAX_SOURCE_BYTES) {
-    place = buf_reserve(out, 16 * 1024);
-    count = fread(place, 1, 16 * 1024, file);
-    out->len += count;
-  }
-  bool has_failed = ferror(file) != 0;
-  *error = has_failed ? "cannot be read" : "is too large";
-  fclose(file);
-  return !has_failed && out->len < MAX_SOURCE_BYTES;
-}
-
-bool sandbox_load_file(lua_State *L, const char *path) {
+bool sandbox_load_file(struct script *script, lua_State *L, const char *path) {
   struct buf source;
   const char *error;
   buf_init(&source, 0);
-  if (!read_file(path, &source, &error)) {
+  if (!sources_read(script->sources, path, &source, &error)) {
     buf_deinit(&source);
     lua_pushfstring(L, "%s: %s", path, error);
     return false;
@@ -87,11 +70,9 @@ static bool is_module_name(slice name) {
   return before != '.';
 }
 
-static bool is_readable(const char *path) {
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) return false;
-  fclose(file);
-  return true;
+static bool is_readable(const struct script *script, const char *path) {
+  const char *error;
+  return sources_read(script->sources, path, NULL, &error);
 }
 
 /* Pushes the path of a module's file, or raises with what was looked for. */
@@ -101,9 +82,9 @@ static const char *find_file(lua_State *L, const struct script *script, const ch
   const char *slash = is_here ? "" : "/";
   const char *path = luaL_gsub(L, name, ".", "/");
   const char *first = lua_pushfstring(L, "%s%s%s.lua", directory, slash, path);
-  if (is_readable(first)) return first;
+  if (is_readable(script, first)) return first;
   const char *second = lua_pushfstring(L, "%s%s%s/init.lua", directory, slash, path);
-  if (is_readable(second)) return second;
+  if (is_readable(script, second)) return second;
   luaL_error(L, "module \"%s\" not found: looked for %s and %s", name, first, second);
   return NULL;
 }
@@ -148,15 +129,18 @@ int sandbox_on_load_error(lua_State *L) {
  * may be required again, and its error keeps its own position. */
 static void run_module(lua_State *L, const char *name, bool is_embedded) {
   int chunk = lua_gettop(L);
+  push_environment(L);
+  lua_setfenv(L, chunk);
   lua_pushcfunction(L, sandbox_on_load_error);
   lua_insert(L, chunk);
   lua_pushstring(L, name);
-  if (is_embedded) push_registry(L, &core_key);
+  if (is_embedded) {
+    lua_pushlightuserdata(L, (void *)&core_key);
+    lua_rawget(L, lua_upvalueindex(UPVALUE_MODULES));
+  }
   if (lua_pcall(L, is_embedded ? 2 : 1, 1, chunk) != 0) {
-    push_registry(L, &modules_key);
     lua_pushnil(L);
-    lua_setfield(L, -2, name);
-    lua_pop(L, 1);
+    lua_setfield(L, lua_upvalueindex(UPVALUE_MODULES), name);
     lua_error(L);
   }
   if (lua_isnil(L, -1)) {
@@ -184,7 +168,7 @@ static bool push_standard(lua_State *L, const struct script *script, const char 
                                       "bit",    "jit",   "debug", "coroutine"};
   for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
     if (strcmp(name, plain[i]) != 0) continue;
-    lua_getglobal(L, name);
+    lua_getfield(L, lua_upvalueindex(UPVALUE_ENVIRONMENT), name);
     return true;
   }
   bool is_safe = strcmp(name, "table.new") == 0 || strcmp(name, "table.clear") == 0 ||
@@ -224,9 +208,9 @@ static int l_require(lua_State *L) {
                       name);
   }
   lua_settop(L, 1);
-  push_registry(L, &modules_key);
+  lua_pushvalue(L, lua_upvalueindex(UPVALUE_MODULES));
   lua_getfield(L, 2, name);
-  if (lua_touserdata(L, -1) == &modules_key) {
+  if (lua_touserdata(L, -1) == &core_key) {
     return luaL_error(L, "module \"%s\" requires itself", name);
   }
   if (!lua_isnil(L, -1)) return 1;
@@ -241,10 +225,9 @@ static int l_require(lua_State *L) {
     load_embedded(L, embedded);
   } else {
     const char *path = find_file(L, script, name);
-    if (!sandbox_load_file(L, path)) return lua_error(L);
+    if (!sandbox_load_file(script, L, path)) return lua_error(L);
   }
-  /* The mark of a module under way. */
-  lua_pushlightuserdata(L, (void *)&modules_key);
+  lua_pushlightuserdata(L, (void *)&core_key);
   lua_setfield(L, 2, name);
   run_module(L, name, embedded != NULL);
   lua_pushvalue(L, -1);
@@ -255,7 +238,11 @@ static int l_require(lua_State *L) {
 /* --- the library --- */
 
 static int push_load_result(lua_State *L, int status) {
-  if (status == 0) return 1;
+  if (status == 0) {
+    push_environment(L);
+    lua_setfenv(L, -2);
+    return 1;
+  }
   lua_pushnil(L);
   lua_insert(L, -2);
   return 2;
@@ -331,13 +318,17 @@ static void remove_unsafe(lua_State *L) {
   lua_setglobal(L, "debug");
 }
 
-/* Pushes a copy of the globals, whose libraries are copies too. */
-static void push_library(lua_State *L) {
+/* Pushes a copy of the globals, whose libraries are copies too: what a script changes in them ends
+ * with its generation. */
+static void push_library(struct script *script) {
+  lua_State *L = script->L;
+  ref_push(L, script->library_environment);
+  int globals = lua_gettop(L);
   lua_newtable(L);
   int library = lua_gettop(L);
-  for (lua_pushnil(L); lua_next(L, LUA_GLOBALSINDEX) != 0; lua_pop(L, 1)) {
+  for (lua_pushnil(L); lua_next(L, globals) != 0; lua_pop(L, 1)) {
     lua_pushvalue(L, -2);
-    if (lua_istable(L, -2) && !lua_rawequal(L, -2, LUA_GLOBALSINDEX)) {
+    if (lua_istable(L, -2) && !lua_rawequal(L, -2, globals)) {
       lua_newtable(L);
       for (lua_pushnil(L); lua_next(L, -4) != 0;) {
         lua_pushvalue(L, -2);
@@ -349,6 +340,7 @@ static void push_library(lua_State *L) {
     }
     lua_rawset(L, library);
   }
+  lua_remove(L, globals);
 }
 
 static void seed_random(lua_State *L) {
@@ -364,32 +356,44 @@ void sandbox_open(struct script *script) {
   luaL_openlibs(L);
   seed_random(L);
   if (!gateway_config(script->worker->gateway)->is_unsafe) remove_unsafe(L);
-  push_library(L);
-  script_register(script, sandbox_functions);
+  lua_pushvalue(L, LUA_GLOBALSINDEX);
+  script->library_environment = ref_take_standing(script, L);
+}
 
-  lua_newtable(L); /* the environment */
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -2, "_G");
+void sandbox_push_environment(struct script *script) {
+  lua_State *L = script->L;
+  int core = lua_gettop(L);
   lua_newtable(L);
-  lua_pushvalue(L, -3);
+  int environment = lua_gettop(L);
+  lua_pushvalue(L, environment);
+  lua_setfield(L, environment, "_G");
+
+  lua_newtable(L); /* its metatable */
+  push_library(script);
+  lua_pushlightuserdata(L, script);
+  lua_newtable(L); /* modules */
+  lua_pushlightuserdata(L, (void *)&core_key);
+  lua_pushvalue(L, core);
+  lua_rawset(L, -3);
+  lua_pushvalue(L, environment);
+  luaL_setfuncs(L, sandbox_functions, UPVALUES);
   lua_setfield(L, -2, "__index");
   lua_pushcfunction(L, on_new_global);
   lua_setfield(L, -2, "__newindex");
   lua_pushliteral(L, "environment");
   lua_setfield(L, -2, "__metatable");
-  lua_setmetatable(L, -2);
-  /* Code that is loaded from now on, and coroutines too, get this environment. */
-  lua_replace(L, LUA_GLOBALSINDEX);
-  lua_pop(L, 1);
-
-  lua_pushlightuserdata(L, (void *)&modules_key);
-  lua_newtable(L);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  lua_setmetatable(L, environment);
+  lua_remove(L, core);
 }
 
-void sandbox_set_core(struct script *script) {
+void sandbox_run_library(struct script *script, const char *name) {
   lua_State *L = script->L;
-  lua_pushlightuserdata(L, (void *)&core_key);
-  lua_insert(L, -2);
-  lua_rawset(L, LUA_REGISTRYINDEX);
+  int core = lua_gettop(L);
+  load_embedded(L, find_embedded(name));
+  ref_push(L, script->library_environment);
+  lua_setfenv(L, -2);
+  lua_pushstring(L, name);
+  lua_pushvalue(L, core);
+  lua_call(L, 2, 1);
+  lua_remove(L, core);
 }

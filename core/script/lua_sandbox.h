@@ -7,15 +7,21 @@
 
 #include "script/lua_script.h"
 
-/* Opens the libraries and makes the environment that all code of this load runs in. */
+/* Opens the libraries, once, and takes from them what leaves the sandbox. The state's globals from
+ * then on are those of the library's own code. */
 void sandbox_open(struct script *script);
 
-/* Pushes the chunk of a file, or returns false with one line pushed: "file:line: message". */
-bool sandbox_load_file(lua_State *L, const char *path);
+/* Makes the environment that all code of a generation runs in. Replaces the table at the top: the
+ * functions of the core, which the embedded Lua code gets as its second argument. */
+void sandbox_push_environment(struct script *script);
 
-/* Takes the table at the top: the functions of the core, which the embedded Lua code gets as its
- * second argument. */
-void sandbox_set_core(struct script *script);
+/* Runs a file of the library that is of no generation; replaces the table at the top, which it
+ * gets, by what it returns. */
+void sandbox_run_library(struct script *script, const char *name);
+
+/* Pushes the chunk of a file, or returns false with one line pushed: "file:line: message". Its
+ * environment is the thread's, until it is set. */
+bool sandbox_load_file(struct script *script, lua_State *L, const char *path);
 
 /* Pushes LuaJIT's FFI library: for the embedded Lua code, and for scripts that are not sandboxed.
  */

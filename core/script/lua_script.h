@@ -1,6 +1,7 @@
 /* What the files of the script layer share: the worker's script, its references, its failures.
  *
- * A `struct script` is one Lua state with what C holds for it. It finds its way into binding
+ * A `struct script` is one Lua state with what C holds for it, for the worker's life; what comes
+ * with each load of the script is a generation (lua_generation.h). It finds its way into binding
  * functions as their first upvalue. Lua values held by C are references, taken and dropped here
  * only, and counted: both counts are zero when the script is unloaded. Beyond the first few hundred
  * those of connections and requests are not in the registry but on shelves, tables of a few hundred
@@ -18,16 +19,10 @@
 #include "base/list.h"
 #include "base/slice.h"
 #include "gateway/worker.h"
-#include "pubsub/policy.h"
 
-struct every;
+struct generation;
+struct sources;
 struct task;
-
-/* Functions that run when the gateway starts or stops. */
-typedef struct {
-  int *handlers; /* standing references */
-  size_t count;
-} handler_list;
 
 /* A table of values that C holds for a while. */
 struct shelf {
@@ -36,10 +31,16 @@ struct shelf {
 };
 
 struct script {
-  lua_State *L; /* the main thread: runs the load, then only lends its stack */
+  lua_State *L; /* the main thread: runs the loads, else only lends its stack */
   struct worker *worker;
-  uint64_t refs;          /* held for connections, requests, tasks and timers under way */
-  uint64_t standing_refs; /* held for the life of the load: handlers, metatables, the pool */
+  struct generation *live;
+  struct generation *loading; /* loaded, or being loaded, and not yet live */
+  struct list older;          /* generations that were live and are held */
+  struct sources *sources; /* where files are read: the live generation's, or the loading one's */
+  struct sources *live_sources;
+  uint64_t refs; /* held for connections, requests, tasks and timers under way */
+  uint64_t
+      standing_refs; /* held for a generation's life or longer: handlers, metatables, the pool */
   uint32_t registry_used; /* of `refs`, those that are not on a shelf */
   struct shelf *shelves;
   uint32_t shelf_count;
@@ -53,11 +54,8 @@ struct script {
 
   struct list afters; /* perigee.after and spawn, not yet fired */
   uint64_t after_count;
-  struct every *everies;
-  handler_list on_start;
-  handler_list on_stop;
-  struct policies *policies; /* declared by the load, until they are taken */
 
+  int library_environment; /* of the library's own code, which is of no generation */
   int conn_metatable;
   int request_metatable;
   int headers_metatable;
@@ -73,7 +71,7 @@ struct script {
   uint64_t live_bytes;      /* about what the last cycle found alive */
   uint64_t cycle_bytes;     /* allocated since the cycle began */
   bool is_collecting;
-  bool is_loading;
+  bool is_loading; /* a load runs */
   bool is_stopping;
 };
 
@@ -85,7 +83,7 @@ static inline struct script *script_of(lua_State *L) {
 int ref_take(struct script *script, lua_State *L);
 /* Drops it and sets the place to 0; no effect on 0. */
 void ref_drop(struct script *script, int *ref);
-/* The same for what lives as long as the load. */
+/* The same for what lives as long as a generation. */
 int ref_take_standing(struct script *script, lua_State *L);
 void ref_drop_standing(struct script *script, int *ref);
 

@@ -1,6 +1,5 @@
 #include "script/lua_state.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,20 +8,17 @@
 #include "base/mem.h"
 #include "gateway/gateway.h"
 #include "gateway/worker.h"
-#include "script/lua_app.h"
 #include "script/lua_conn.h"
-#include "script/lua_crypto.h"
 #include "script/lua_events.h"
 #include "script/lua_exec.h"
-#include "script/lua_json.h"
-#include "script/lua_log.h"
+#include "script/lua_generation.h"
+#include "script/lua_keep.h"
 #include "script/lua_request.h"
 #include "script/lua_sandbox.h"
 #include "script/lua_script.h"
 #include "script/lua_shared.h"
 #include "script/lua_task.h"
 #include "script/lua_timer.h"
-#include "script/lua_topic.h"
 
 enum {
   /* The collector's own schedule is a safety net for handlers that allocate without end. */
@@ -56,28 +52,6 @@ static int on_panic(lua_State *L) {
   abort();
 }
 
-/* The functions that the library's Lua half gets: perigee's own, json, crypto and log. */
-static void push_core(struct script *script) {
-  lua_State *L = script->L;
-  lua_newtable(L);
-  lua_app_register(script);
-  lua_newtable(L);
-  lua_task_register(script);
-  lua_timer_register(script);
-  lua_topic_register(script);
-  lua_shared_register(script);
-  lua_crypto_register(script);
-  lua_json_open(L, (int)script->worker->limits->json_depth);
-  lua_setfield(L, -2, "json");
-  lua_crypto_push(script);
-  lua_setfield(L, -2, "crypto");
-  lua_log_push(script);
-  lua_setfield(L, -2, "log");
-  lua_setfield(L, -2, "perigee");
-  sandbox_push_ffi(L);
-  lua_setfield(L, -2, "ffi");
-}
-
 static char *directory_of(const char *path) {
   const char *slash = strrchr(path, '/');
   if (slash == NULL) return mem_copy(SLICE("."));
@@ -91,11 +65,10 @@ static struct script *script_new(struct worker *worker, const char *path) {
   script->directory = directory_of(path);
   list_init(&script->suspended);
   list_init(&script->afters);
+  list_init(&script->older);
   buf_init(&script->scratch, 0);
   buf_init(&script->message, 0);
   buf_init(&script->cookies, 0);
-  script->is_loading = true;
-  script->policies = policies_new();
   script->L = luaL_newstate();
   REQUIRE(script->L != NULL);
   lua_atpanic(script->L, on_panic);
@@ -103,10 +76,10 @@ static struct script *script_new(struct worker *worker, const char *path) {
 }
 
 static void script_free(struct script *script) {
-  lua_app_free(script);
   lua_timer_stop_all(script);
-  everies_free(script);
   tasks_deinit(script);
+  generation_end(script);
+  ref_drop_standing(script, &script->library_environment);
   ref_drop_standing(script, &script->conn_metatable);
   ref_drop_standing(script, &script->request_metatable);
   ref_drop_standing(script, &script->headers_metatable);
@@ -125,86 +98,70 @@ static void script_free(struct script *script) {
   mem_free(script);
 }
 
-static int count_lines(const char *path) {
-  FILE *file = fopen(path, "rb");
-  int lines = 1;
-  bool is_at_start = false;
-  for (int c; file != NULL && (c = fgetc(file)) != EOF;) {
-    if (is_at_start) lines++;
-    is_at_start = c == '\n';
-  }
-  if (file != NULL) fclose(file);
-  return lines;
-}
-
-/* Everything of a load that may raise, in one protected call: loads the main script (argument 1)
- * and hands the app that it returns to the library, which declares what is in it. */
-static int load_protected(lua_State *L) {
-  struct script *script = lua_touserdata(L, 2);
-  const char *path = lua_tostring(L, 1);
+/* What all generations have in common. */
+static int set_up_protected(lua_State *L) {
+  struct script *script = lua_touserdata(L, 1);
   sandbox_open(script);
-  push_core(script);
-  sandbox_set_core(script);
   lua_conn_setup(script);
   lua_request_setup(script);
   lua_timer_setup(script);
   lua_shared_setup(script);
-
-  lua_getglobal(L, "require");
-  lua_pushliteral(L, "perigee.app");
-  lua_call(L, 1, 1);
-  lua_getfield(L, -1, "declare");
-  if (!sandbox_load_file(L, path)) return lua_error(L);
-  lua_call(L, 0, 1);
-  lua_pushfstring(L, "%s:%d", path, count_lines(path));
-  lua_call(L, 2, 0);
+  lua_keep_setup(script);
   return 0;
 }
 
-static void append_line(struct buf *out, const char *text) {
-  for (; *text != '\0'; text++) buf_append_char(out, *text == '\n' ? ' ' : *text);
+static void set_up(struct script *script) {
+  lua_State *L = script->L;
+  lua_pushcfunction(L, set_up_protected);
+  lua_pushlightuserdata(L, script);
+  if (lua_pcall(L, 1, 0, 0) == 0) return;
+  log_error("the library does not load: %s", script_error_text(L, -1));
+  abort();
 }
 
-static bool on_load(struct worker *worker, struct buf *error) {
-  const char *path = gateway_config(worker->gateway)->script;
-  struct script *script = script_new(worker, path);
+/* The collector's own schedule is for what nobody steps: loads allocate much at once. */
+static void begin_collecting(struct script *script) {
   lua_State *L = script->L;
-  worker->script = script;
-  worker->routes = routes_new();
-  lua_pushcfunction(L, sandbox_on_load_error);
-  lua_pushcfunction(L, load_protected);
-  lua_pushstring(L, path);
-  lua_pushlightuserdata(L, script);
-  bool is_ok = lua_pcall(L, 2, 0, 1) == 0;
-  script->is_loading = false;
-  if (!is_ok) {
-    append_line(error, script_error_text(L, -1));
-    script_free(script);
-    worker->script = NULL;
-    return false;
-  }
-  lua_settop(L, 0);
   lua_gc(L, LUA_GCCOLLECT, 0);
   script->live_bytes = script->collected_bytes = heap_bytes(L);
   lua_gc(L, LUA_GCSETPAUSE, AUTOMATIC_PAUSE);
   lua_gc(L, LUA_GCSETSTEPMUL, STEP_MULTIPLIER);
-  return true;
+}
+
+static bool on_load(struct worker *worker, uint64_t number, struct sources *sources,
+                    struct buf *error) {
+  bool is_first = worker->script == NULL;
+  struct script *script = worker->script;
+  if (is_first) {
+    script = script_new(worker, gateway_config(worker->gateway)->script);
+    worker->script = script;
+    set_up(script);
+  }
+  bool is_loaded = generation_load(script, number, sources, error);
+  if (is_first && is_loaded) begin_collecting(script);
+  if (is_first && !is_loaded) {
+    script_free(script);
+    worker->script = NULL;
+  }
+  return is_loaded;
 }
 
 static struct policies *on_take_policies(struct worker *worker) {
-  struct script *script = worker->script;
-  struct policies *policies = script->policies;
-  script->policies = NULL;
+  struct generation *loading = ((struct script *)worker->script)->loading;
+  struct policies *policies = loading->policies;
+  loading->policies = NULL;
   return policies;
 }
 
-/* --- life --- */
-
-static void on_start(struct worker *worker) {
-  struct script *script = worker->script;
-  everies_start(script);
-  events_start(script);
+static void on_swap(struct worker *worker) {
+  generation_swap(worker->script);
 }
+
+static void on_discard(struct worker *worker) {
+  generation_discard(worker->script);
+}
+
+/* --- life --- */
 
 static void on_stop(struct worker *worker) {
   struct script *script = worker->script;
@@ -214,7 +171,8 @@ static void on_stop(struct worker *worker) {
 }
 
 static void on_stopped(struct worker *worker) {
-  events_stopped(worker->script);
+  struct generation *live = ((struct script *)worker->script)->live;
+  events_run(live, &live->on_stop, "on_stop", "stop");
 }
 
 static void on_unload(struct worker *worker) {
@@ -290,17 +248,19 @@ static void on_collect(struct worker *worker) {
 
 static void on_count(struct worker *worker, hook_counts *counts) {
   const struct script *script = worker->script;
-  *counts = (hook_counts){0, 0, 0};
+  *counts = (hook_counts){0};
   if (script == NULL) return;
   counts->lua_refs = script->refs;
   counts->tasks = script->task_count;
   counts->lua_bytes = heap_bytes(script->L);
+  counts->generations = generation_count(script);
 }
 
 const struct hooks lua_hooks = {
     .load = on_load,
     .take_policies = on_take_policies,
-    .start = on_start,
+    .swap = on_swap,
+    .discard = on_discard,
     .stop = on_stop,
     .stopped = on_stopped,
     .unload = on_unload,
@@ -314,6 +274,7 @@ const struct hooks lua_hooks = {
     .on_drain = events_on_drain,
     .on_signal = events_on_signal,
     .on_tick = events_on_tick,
+    .rerouted = events_rerouted,
     .cancel = events_cancel,
     .forget = events_forget,
     .step = on_step,

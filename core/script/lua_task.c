@@ -22,6 +22,7 @@ static void on_task_due(struct timer *timer);
 static const char *ended_message(const char *code) {
   if (strcmp(code, "closed") == 0) return "the connection is closed";
   if (strcmp(code, "timeout") == 0) return "the handler has taken too long";
+  if (strcmp(code, "retired") == 0) return "the handler's code was replaced a minute ago";
   return "the gateway is stopping";
 }
 
@@ -42,12 +43,21 @@ static void task_free(struct task *task) {
   mem_free(task);
 }
 
-struct task *task_take(struct script *script, const char *event, task_end on_end) {
-  if (script->task_count >= script->worker->limits->tasks) return NULL;
-  return task_take_owed(script, event, on_end);
+/* What the coroutine's own functions see as globals, and what new coroutines of its get. */
+static void set_environment(struct task *task, const struct generation *generation) {
+  ref_push(task->L, generation->environment);
+  lua_replace(task->L, LUA_GLOBALSINDEX);
+  task->environment = generation->number;
 }
 
-struct task *task_take_owed(struct script *script, const char *event, task_end on_end) {
+struct task *task_take(struct generation *generation, const char *event, task_end on_end) {
+  const struct script *script = generation->script;
+  if (script->task_count >= script->worker->limits->tasks) return NULL;
+  return task_take_owed(generation, event, on_end);
+}
+
+struct task *task_take_owed(struct generation *generation, const char *event, task_end on_end) {
+  struct script *script = generation->script;
   struct task *task = script->free_tasks;
   if (task != NULL) {
     script->free_tasks = task->next_free;
@@ -56,8 +66,12 @@ struct task *task_take_owed(struct script *script, const char *event, task_end o
     task = task_new(script);
   }
   script->task_count++;
+  task->generation = generation;
   task->event = event;
   task->on_end = on_end;
+  if (__builtin_expect(task->environment != generation->number, 0)) {
+    set_environment(task, generation);
+  }
   if (__builtin_expect(script->is_stopping, 0)) task->ended = "stopping";
   return task;
 }
@@ -83,15 +97,26 @@ static void forget_run(struct task *task) {
 static void task_give_back(struct task *task, bool is_clean) {
   struct script *script = task->script;
   script->task_count--;
+  if (task->has_suspended) generation_release(task->generation);
   if (!is_clean || script->free_task_count >= POOL_TASKS) {
     task_free(task);
     return;
   }
   if (lua_gettop(task->L) > 0) lua_settop(task->L, 0);
   forget_run(task);
+  /* One that waits here would hold an older generation. */
+  if (script->live != NULL && task->environment != script->live->number) {
+    set_environment(task, script->live);
+  }
   task->next_free = script->free_tasks;
   script->free_tasks = task;
   script->free_task_count++;
+}
+
+void tasks_adopt(struct script *script) {
+  for (struct task *task = script->free_tasks; task != NULL; task = task->next_free) {
+    set_environment(task, script->live);
+  }
 }
 
 void tasks_deinit(struct script *script) {
@@ -114,7 +139,10 @@ void task_log_error(const struct task *task, lua_State *L, const char *message) 
   buf_clear(&script->message);
   buf_append_format(&script->message, "error in %s", task->event);
   if (task->route != NULL) buf_append_format(&script->message, " of %s", task->route->pattern);
-  if (id[0] != '\0') buf_append_format(&script->message, " (connection %s)", id);
+  buf_append_format(&script->message, " (generation %llu",
+                    (unsigned long long)task->generation->number);
+  if (id[0] != '\0') buf_append_format(&script->message, ", connection %s", id);
+  buf_append_char(&script->message, ')');
   buf_append_format(&script->message, ": %s\n%s", message, lua_tostring(script->L, -1));
   log_write_text(LOG_ERROR, buf_peek(&script->message));
   lua_pop(script->L, 1);
@@ -189,7 +217,10 @@ static hook_result task_resume(struct task *task, int arguments) {
 hook_result task_run(struct task *task, int arguments) {
   task->label = label_of(task, arguments);
   hook_result result = task_resume(task, arguments);
-  if (result == HOOK_SUSPENDED) task->has_suspended = true;
+  if (result == HOOK_SUSPENDED) {
+    task->has_suspended = true;
+    generation_retain(task->generation);
+  }
   return result;
 }
 
@@ -229,6 +260,22 @@ void tasks_cancel_all(struct script *script, const char *code) {
   struct list *link;
   while ((link = list_peek(&script->suspended)) != NULL) {
     task_cancel(LIST_OWNER(link, struct task, link), code);
+  }
+}
+
+void tasks_retire(struct generation *generation) {
+  struct script *script = generation->script;
+  struct list retired;
+  list_init(&retired);
+  struct list *next;
+  for (struct list *link = script->suspended.next; link != &script->suspended; link = next) {
+    next = link->next;
+    if (LIST_OWNER(link, struct task, link)->generation != generation) continue;
+    list_remove(link);
+    list_insert(&retired, link);
+  }
+  while ((next = list_peek(&retired)) != NULL) {
+    task_cancel(LIST_OWNER(next, struct task, link), "retired");
   }
 }
 

@@ -3,7 +3,8 @@
  * A task is one run of one handler. One that does not suspend costs a resume: its coroutine goes
  * back to the pool, and nothing is allocated. One that suspends is resumed by its timer, or ended
  * with nil, message and a code: "closed" (its connection went), "timeout" (handler_timeout),
- * "stopping". What the handler belongs to is known by `conn` or `exchange`; both NULL: neither. */
+ * "retired" (its code was replaced a minute ago), "stopping". What the handler belongs to is known
+ * by `conn` or `exchange`; both NULL: neither. */
 #ifndef PERIGEE_SCRIPT_LUA_TASK_H
 #define PERIGEE_SCRIPT_LUA_TASK_H
 
@@ -13,11 +14,12 @@
 #include "base/list.h"
 #include "base/timer.h"
 #include "gateway/hooks.h"
+#include "script/lua_generation.h"
 #include "script/lua_script.h"
 
 struct conn;
-struct exchange;
 struct every;
+struct exchange;
 struct route;
 
 /* The handler has ended. With is_ok its results are on task->L from index 1. `task` goes back to
@@ -28,6 +30,8 @@ struct task {
   lua_State *L;
   int ref; /* anchors the coroutine; standing */
   struct script *script;
+  struct generation *generation; /* whose code runs; held while it is suspended */
+  uint64_t environment; /* the number of the generation whose environment the coroutine has */
   struct task *next_free;
   struct list link; /* in script->suspended, or on no list */
   struct timer timer;
@@ -51,9 +55,9 @@ struct task {
 
 /* A task whose coroutine has an empty stack, for the handler and its arguments; what it belongs to
  * is for the caller to fill in. NULL at the limit of tasks. */
-struct task *task_take(struct script *script, const char *event, task_end on_end);
+struct task *task_take(struct generation *generation, const char *event, task_end on_end);
 /* The same without the limit: for on_close, which is owed to each connection that was opened. */
-struct task *task_take_owed(struct script *script, const char *event, task_end on_end);
+struct task *task_take_owed(struct generation *generation, const char *event, task_end on_end);
 
 /* Runs the handler that stands on task->L below its `arguments`. */
 hook_result task_run(struct task *task, int arguments);
@@ -63,6 +67,10 @@ void task_cancel(struct task *task, const char *code);
 
 /* All suspended tasks. */
 void tasks_cancel_all(struct script *script, const char *code);
+/* Those of this generation, with "retired". */
+void tasks_retire(struct generation *generation);
+/* The pool is the live generation's from now on. */
+void tasks_adopt(struct script *script);
 
 /* Logs an error in the handler; the error value is at the top of `L`, whose stack is as it was
  * when it was raised. */

@@ -8,68 +8,108 @@
 
 /* --- app:every --- */
 
+/* Whether a run is under way: the same thing for those that take over from each other. */
+struct every_run {
+  unsigned references;
+  bool is_busy; /* it is still suspended: the next is left out */
+};
+
 struct every {
   struct timer timer;
-  struct script *script;
-  struct every *next;
+  struct generation *generation;
+  struct every *next; /* in the order of their declaration */
   uint64_t period_ms;
+  struct every_run *run;
   int handler;       /* standing */
   const char *label; /* struct task */
-  bool is_busy;      /* its last run is still suspended: this one is left out */
+  bool has_heir;
 };
 
 static void on_every_end(struct task *task, bool is_ok) {
   (void)is_ok;
-  task->every->is_busy = false;
+  task->every->run->is_busy = false;
+}
+
+static struct timers *timers_of(const struct every *every) {
+  return &every->generation->script->worker->timers;
 }
 
 /* Missed runs are left out, so that a stall is not followed by a burst. */
 static void every_start(struct every *every) {
-  uint64_t started_ms = gateway_started_ms(every->script->worker->gateway);
+  uint64_t started_ms = gateway_started_ms(every->generation->script->worker->gateway);
   uint64_t now_ms = clock_now_ms();
   uint64_t passed = now_ms > started_ms ? (now_ms - started_ms) / every->period_ms : 0;
-  uint64_t due_ms = started_ms + (passed + 1) * every->period_ms;
-  timer_start(&every->script->worker->timers, &every->timer, due_ms);
+  timer_start(timers_of(every), &every->timer, started_ms + (passed + 1) * every->period_ms);
 }
 
 static void on_every_due(struct timer *timer) {
   struct every *every = CONTAINER_OF(timer, struct every, timer);
   every_start(every);
-  if (every->is_busy) return;
-  struct task *task = task_take(every->script, "app:every", on_every_end);
+  if (every->run->is_busy) return;
+  struct task *task = task_take(every->generation, "app:every", on_every_end);
   if (task == NULL) {
     log_warn("app:every: a run is left out, the limit of tasks is reached");
     return;
   }
   task->every = every;
   task->label_place = &every->label;
-  every->is_busy = true;
+  every->run->is_busy = true;
   ref_push(task->L, every->handler);
   task_run(task, 0);
 }
 
-void every_new(struct script *script, lua_State *L, uint64_t period_ms) {
+void every_new(struct generation *generation, lua_State *L, uint64_t period_ms) {
   struct every *every = mem_alloc_zero(sizeof *every);
   timer_init(&every->timer, on_every_due);
-  every->script = script;
+  every->generation = generation;
   every->period_ms = period_ms;
-  every->handler = ref_take_standing(script, L);
-  every->next = script->everies;
-  script->everies = every;
+  every->handler = ref_take_standing(generation->script, L);
+  every->run = mem_alloc_zero(sizeof *every->run);
+  every->run->references = 1;
+  struct every **end = &generation->everies;
+  while (*end != NULL) end = &(*end)->next;
+  *end = every;
 }
 
-void everies_start(struct script *script) {
-  for (struct every *every = script->everies; every != NULL; every = every->next) {
-    every_start(every);
+static void run_release(struct every_run *run) {
+  if (--run->references == 0) mem_free(run);
+}
+
+static struct every *find_older(struct generation *older, uint64_t period_ms) {
+  struct every *every = older != NULL ? older->everies : NULL;
+  while (every != NULL && (every->has_heir || every->period_ms != period_ms)) every = every->next;
+  return every;
+}
+
+/* The older one's next run becomes this one's, even if it is due already. */
+static void take_over(struct every *every, struct every *older) {
+  older->has_heir = true;
+  run_release(every->run);
+  every->run = older->run;
+  every->run->references++;
+  timer_start(timers_of(every), &every->timer, older->timer.due_ms);
+}
+
+void everies_start(struct generation *generation, struct generation *older) {
+  for (struct every *every = generation->everies; every != NULL; every = every->next) {
+    struct every *before = find_older(older, every->period_ms);
+    if (before != NULL) {
+      take_over(every, before);
+    } else {
+      every_start(every);
+    }
   }
+  struct every *every = older != NULL ? older->everies : NULL;
+  for (; every != NULL; every = every->next) timer_stop(timers_of(every), &every->timer);
 }
 
-void everies_free(struct script *script) {
-  while (script->everies != NULL) {
-    struct every *every = script->everies;
-    script->everies = every->next;
-    timer_stop(&script->worker->timers, &every->timer);
-    ref_drop_standing(script, &every->handler);
+void everies_free(struct generation *generation) {
+  while (generation->everies != NULL) {
+    struct every *every = generation->everies;
+    generation->everies = every->next;
+    timer_stop(timers_of(every), &every->timer);
+    ref_drop_standing(generation->script, &every->handler);
+    run_release(every->run);
     mem_free(every);
   }
 }
@@ -80,7 +120,8 @@ struct after {
   struct timer timer;
   struct list link; /* in script->afters */
   struct script *script;
-  struct after **box; /* the timer object's pointer to this, or NULL */
+  struct generation *generation; /* whose code made it: held */
+  struct after **box;            /* the timer object's pointer to this, or NULL */
   int handler;
   int box_ref; /* keeps the timer object while it is pending */
   const char *event;
@@ -94,6 +135,7 @@ static void after_free(struct after *after) {
   script->after_count--;
   ref_drop(script, &after->handler);
   ref_drop(script, &after->box_ref);
+  generation_release(after->generation);
   mem_free(after);
 }
 
@@ -104,16 +146,18 @@ static void on_after_end(struct task *task, bool is_ok) {
 
 static void on_after_due(struct timer *timer) {
   struct after *after = CONTAINER_OF(timer, struct after, timer);
-  struct script *script = after->script;
-  struct task *task = task_take(script, after->event, on_after_end);
+  struct generation *generation = after->generation;
+  struct task *task = task_take(generation, after->event, on_after_end);
   if (task == NULL) {
     /* It is late rather than lost. */
-    timer_start(&script->worker->timers, timer, clock_now_ms() + 100);
+    timer_start(&after->script->worker->timers, timer, clock_now_ms() + 100);
     return;
   }
   ref_push(task->L, after->handler);
+  generation_retain(generation);
   after_free(after);
   task_run(task, 0);
+  generation_release(generation);
 }
 
 /* The function is at the top of the stack and is popped. */
@@ -122,6 +166,9 @@ static struct after *after_new(struct script *script, lua_State *L, const char *
   struct after *after = mem_alloc_zero(sizeof *after);
   timer_init(&after->timer, on_after_due);
   after->script = script;
+  /* Code of the library's own, or of a coroutine that is not ours, is the live one's. */
+  after->generation = script->current != NULL ? script->current->generation : script->live;
+  generation_retain(after->generation);
   after->event = event;
   after->handler = ref_take(script, L);
   list_init(&after->link);
@@ -132,9 +179,8 @@ static struct after *after_new(struct script *script, lua_State *L, const char *
 }
 
 void lua_timer_stop_all(struct script *script) {
-  for (struct every *every = script->everies; every != NULL; every = every->next) {
-    timer_stop(&script->worker->timers, &every->timer);
-  }
+  struct every *every = script->live != NULL ? script->live->everies : NULL;
+  for (; every != NULL; every = every->next) timer_stop(timers_of(every), &every->timer);
   struct list *link;
   while ((link = list_peek(&script->afters)) != NULL) {
     after_free(LIST_OWNER(link, struct after, link));

@@ -250,8 +250,8 @@ end
 
 --- Runs `handler` every so many seconds, on the first worker, or on each with `everywhere`.
 ---
---- All timers count from the gateway's start. A run that is still suspended when the next is due
---- makes that one be left out. The handler may suspend.
+--- All timers count from the gateway's start, so a reload does not move them. A run that is still
+--- suspended when the next is due makes that one be left out. The handler may suspend.
 ---
 --- @param seconds number 0.001 to 1e8
 --- @param handler fun()
@@ -269,7 +269,8 @@ function App:every(seconds, handler, given)
   })
 end
 
---- Runs `handler("boot")` when the gateway goes live, on the first worker or on each.
+--- Runs `handler("boot")` when the gateway goes live, and `handler("reload")` when this code takes the
+--- place of other code in it; on the first worker, or on each. The handler may suspend.
 ---
 --- @param handler fun(why: "boot"|"reload")
 --- @param given? perigee.EverywhereOptions
@@ -282,9 +283,10 @@ function App:on_start(handler, given)
   )
 end
 
---- Runs `handler()` after the last connection is closed. It cannot suspend any more.
+--- Runs `handler("stop")` after the last connection is closed, when it cannot suspend any more, and
+--- `handler("reload")` when other code is about to take the place of this.
 ---
---- @param handler fun()
+--- @param handler fun(why: "reload"|"stop")
 --- @param given? perigee.EverywhereOptions
 function App:on_stop(handler, given)
   check_app(self, "app:on_stop")

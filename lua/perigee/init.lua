@@ -19,7 +19,7 @@ function M.app()
 end
 
 -- What later versions bring. A name that is there but does nothing would be worse than none.
-local later = { "fetch", "keep", "presence" }
+local later = { "fetch", "presence" }
 for _, name in ipairs(later) do
   M[name] = function()
     error(core.where() .. ": not yet: perigee." .. name, 0)

@@ -73,7 +73,6 @@ describe("A declaration that is wrong", function()
     { 'app:topic("a", { slow = "conflate" })', "slow" },
     { 'app:websocket("/", { compress = true })', "compress" },
     { 'perigee.fetch("http://localhost/")', "perigee.fetch" },
-    { 'perigee.keep("x", {})', "perigee.keep" },
     { 'perigee.presence("x")', "perigee.presence" },
     { "perigee.jwt.sign({})", "perigee.jwt" },
   }) do
@@ -470,7 +469,9 @@ describe("A connection", function()
     local ws = server:websocket("/")
     ws:send("fine")
     ws:expect("fine")
-    server.log:expect("error in on_message of / %(connection %w+%): .-main.lua:2: attempt to index")
+    server.log:expect(
+      "error in on_message of / %(generation 1, connection %w+%): .-main.lua:2: attempt to index"
+    )
     server.log:expect("a table")
     server.log:expect("the handler yielded")
   end)

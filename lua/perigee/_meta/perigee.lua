@@ -94,7 +94,8 @@ function perigee.subscribers(topic) end
 --- @param seconds number 0 to 100 years
 --- @return true? woken
 --- @return string? message
---- @return "closed"|"timeout"|"stopping"? code the connection went; handler_timeout has passed
+--- @return "closed"|"timeout"|"retired"|"stopping"? code "timeout": handler_timeout is over; "retired": the code was
+--- replaced a minute ago
 function perigee.sleep(seconds) end
 
 --- @class perigee.Timer
@@ -167,6 +168,19 @@ local Shared = {}
 --- @param name string 1 to 255 bytes
 --- @return perigee.Shared
 function perigee.shared(name) end
+
+--- Gets a table of this worker that outlives reloads.
+---
+--- What is in it must be data: a function or a metatable keeps the code that it is from in memory,
+--- which the log tells by its path. May be called while the script loads; a table that a load has
+--- made goes with it when that fails.
+---
+---     local seen = perigee.keep("seen")
+---
+--- @param name string 1 to 255 bytes
+--- @param initial? table what it is at first; `{}` by default
+--- @return table
+function perigee.keep(name, initial) end
 
 --- @param key string
 --- @return perigee.SharedValue?

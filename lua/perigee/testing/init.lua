@@ -42,6 +42,8 @@ local OPTIONS = {
   env = "table",
   directory = "string",
   test_mode = "boolean",
+  copy = "boolean",
+  watch = "boolean",
 }
 
 --- @class perigee.testing.StartOptions
@@ -55,9 +57,11 @@ local OPTIONS = {
 --- @field listen? string[] addresses; one port of its own by default
 --- @field binary? string PERIGEE of the environment, or the one beside this library, by default
 --- @field test_mode? boolean true by default; without it there is no clock, no worker of choice
+--- @field copy? boolean runs a copy of the script's directory, for server:edit; false by default
+--- @field watch? boolean a saved file goes live by itself; false by default: server:reload does it
 
 -- The script's path, and the directory it was written to, if it was.
-local function place_script(script, files)
+local function place_script(script, files, is_copy)
   if type(script) ~= "string" then
     failure.raise("testing.start takes the path of a script, or its text")
   end
@@ -65,6 +69,11 @@ local function place_script(script, files)
     local path = binary.absolute(script)
     if files then
       failure.raise('option "files" for testing.start is for a script that is given as text')
+    end
+    if is_copy then
+      local directory = posix.temporary_directory()
+      posix.copy_directory(path:match("^(.*)/[^/]*$"), directory)
+      return directory .. path:match("/[^/]*$"), directory
     end
     return path, nil
   end
@@ -97,6 +106,9 @@ local function command_line(path, script, options, is_test, is_frozen)
   if is_frozen then
     command[#command + 1] = "--freeze"
   end
+  if not options.watch then
+    command[#command + 1] = "--no-watch"
+  end
   for _, argument in ipairs(options.arguments or {}) do
     command[#command + 1] = argument
   end
@@ -119,7 +131,7 @@ function M.start(script, options)
   end
   local is_test = options.test_mode ~= false
   local path = binary.find(options.binary)
-  local script_path, directory = place_script(script, options.files)
+  local script_path, directory = place_script(script, options.files, options.copy)
   local work = posix.temporary_directory()
   local is_frozen = is_test and options.clock ~= "running"
   local command, workers = command_line(path, script_path, options, is_test, is_frozen)
@@ -131,6 +143,7 @@ function M.start(script, options)
   local server
   server = server_module.new(process, log.open(work .. "/log"), {
     script = script_path,
+    scripts_directory = directory,
     is_test = is_test,
     is_frozen = is_frozen,
     worker = options.worker,

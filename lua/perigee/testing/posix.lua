@@ -400,6 +400,21 @@ function M.write_file(directory, name, content)
   file:close()
 end
 
+--- Copies the files below `from` into the directory `to`; hidden ones and node_modules are left out.
+function M.copy_directory(from, to)
+  for name in lfs.dir(from) do
+    local source, target = from .. "/" .. name, to .. "/" .. name
+    local is_wanted = not name:find("^%.") and name ~= "node_modules"
+    local mode = is_wanted and lfs.attributes(source, "mode")
+    if mode == "directory" then
+      lfs.mkdir(target)
+      M.copy_directory(source, target)
+    elseif mode == "file" then
+      M.write_file(to, name, M.read_file(source))
+    end
+  end
+end
+
 function M.read_file(path)
   local file = io.open(path, "rb")
   if not file then

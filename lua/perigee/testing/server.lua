@@ -47,6 +47,7 @@ function M.new(process, log, options)
     output = buffer.new(),
     log = log,
     script = options.script,
+    scripts_directory = options.scripts_directory,
     started_at = failure.place(),
     is_test = options.is_test,
     is_frozen = options.is_frozen,
@@ -183,6 +184,62 @@ end
 function Server:freeze()
   self:command("freeze", "^frozen$")
   self.is_frozen = true
+end
+
+-- Reloading -----------------------------------------------------------------------------------------
+
+--- Replaces a file of the script, as an editor would: written beside it and renamed. server:reload
+--- makes it live. The script was given as text, or started with `copy = true`.
+---
+--- @param name string seen from the script's directory
+--- @param content string|false|fun(before: string): string the whole text; false deletes the file
+function Server:edit(name, content)
+  if not self.scripts_directory then
+    failure.raise("server:edit changes a copy of the scripts: start with { copy = true }")
+  end
+  local path = self.scripts_directory .. "/" .. name
+  if type(content) == "function" then
+    content = content(posix.read_file(path))
+  end
+  if content == false then
+    assert(os.remove(path))
+    return
+  end
+  posix.write_file(self.scripts_directory, name .. ".new", content)
+  assert(os.rename(path .. ".new", path))
+end
+
+local function reload(self)
+  return json.decode((self:command("reload", "^reloaded (.*)$")))
+end
+
+--- Loads the script anew and makes it live, in all workers. Fails when it does not load.
+---
+--- @return integer generation the number of the code that is live
+function Server:reload()
+  local result = reload(self)
+  if not result.live then
+    failure.report("The script does not load", { { "error", result.text } })
+  end
+  return result.generation
+end
+
+--- The same with a script that does not load: what was live stays.
+---
+--- @param pattern string this is in the error, as it stands or as a Lua pattern
+--- @return string error
+function Server:expect_reload_error(pattern)
+  self.log:allow("stays live")
+  local result = reload(self)
+  if result.live then
+    failure.report(
+      "The script",
+      { { "expected", "not to load: " .. pattern }, { "got", result.text } }
+    )
+  elseif not result.text:find(pattern, 1, true) and not result.text:find(pattern) then
+    failure.report("The script does not load", { { "expected", pattern }, { "got", result.text } })
+  end
+  return result.text
 end
 
 --- Returns when nothing happens any more: what clients sent has been handled, and what that caused, on
