@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -11,6 +12,7 @@
 #include "base/mem.h"
 #include "command_check.h"
 #include "command_new.h"
+#include "command_reload.h"
 #include "command_test.h"
 #include "gateway/config.h"
 #include "gateway/gateway.h"
@@ -28,12 +30,18 @@ typedef struct {
 static const command_info *find_command(const char *name);
 static void write_overview(struct buf *out);
 
+/* Nothing for a terminal to obey, but for those in `allowed`. */
+static void replace_controls(struct buf *text, const char *allowed) {
+  for (size_t i = 0; i < text->len; i++) {
+    unsigned char c = (unsigned char)text->data[i];
+    bool is_control = c < ' ' || c == 0x7f;
+    if (is_control && (c == '\0' || strchr(allowed, c) == NULL)) text->data[i] = '?';
+  }
+}
+
 /* One line on standard error, whatever the arguments in it hold. */
 static int complain(struct buf *message) {
-  for (size_t i = 0; i < message->len; i++) {
-    unsigned char c = (unsigned char)message->data[i];
-    if (c < ' ' || c == 0x7f) message->data[i] = '?';
-  }
+  replace_controls(message, "");
   fprintf(stderr, "perigee: %.*s\n", (int)message->len, message->data);
   buf_deinit(message);
   return EXIT_MISUSED;
@@ -105,6 +113,32 @@ static void write_serve_help(struct buf *out) {
   config_help_serve(out);
 }
 
+static int run_reload(int count, char **arguments) {
+  const char *path = getenv("PERIGEE_CONTROL");
+  struct buf text;
+  buf_init(&text, 0);
+  for (int i = 0; i < count; i++) {
+    if (strncmp(arguments[i], "--control=", 10) == 0) {
+      path = arguments[i] + 10;
+    } else if (strcmp(arguments[i], "--control") == 0 && i + 1 < count) {
+      path = arguments[++i];
+    } else {
+      return refuse_argument("reload", arguments[i]);
+    }
+  }
+  if (path == NULL || path[0] == '\0') {
+    buf_append(&text, SLICE("which gateway? --control PATH, as serve has it; see 'perigee help"
+                            " reload'"));
+    return complain(&text);
+  }
+  bool is_live = command_reload_run(path, &text);
+  replace_controls(&text, "\n");
+  fprintf(is_live ? stdout : stderr, "%s%.*s\n", is_live ? "" : "perigee: ", (int)text.len,
+          text.data);
+  buf_deinit(&text);
+  return is_live ? EXIT_GOOD : EXIT_FAILED;
+}
+
 static int run_test(int count, char **arguments) {
   struct buf error;
   buf_init(&error, 0);
@@ -163,6 +197,8 @@ static const command_info commands[] = {
      run_check, command_check_help},
     {"routes", "perigee routes [script]           prints its routes, one a line", run_routes,
      command_routes_help},
+    {"reload", "perigee reload --control PATH     has a gateway load its script anew", run_reload,
+     command_reload_help},
     {"test", "perigee test [busted arguments]   runs an application's specs", run_test,
      command_test_help},
     {"version", "perigee version                   prints the version", run_version,

@@ -133,6 +133,16 @@ static const char *set_listen_variable(struct config *config, const char *value)
   return NULL;
 }
 
+static const char *set_control(struct config *config, const char *value) {
+  char where[LISTENER_NAME_BYTES];
+  int len = snprintf(where, sizeof where, "unix:%s", value);
+  if (len >= (int)sizeof where || !listener_is_address(where)) {
+    return "is no path that a Unix socket can have";
+  }
+  config->control = value;
+  return NULL;
+}
+
 static const char *set_workers(struct config *config, const char *value) {
   uint64_t number;
   if (!parse_number(value, &number) || number < 1 || number > CONFIG_WORKERS_MAX) {
@@ -202,6 +212,8 @@ static const option_info options[] = {
     {"workers", "N", "one for each processor",
      "threads that serve connections, each with the script loaded once; 1 to 64", set_workers,
      NULL},
+    {"control", "PATH", "none",
+     "a Unix socket, its owner's alone, for `perigee reload --control PATH`", set_control, NULL},
     {"log-level", "LEVEL", "info",
      "the least that is written to standard error: debug, info, warn, error or off", set_log_level,
      NULL},

@@ -23,6 +23,7 @@ struct config {
   const char *listens[CONFIG_LISTENS]; /* "host:port", "[::1]:port", "unix:/path"; none: defaults */
   size_t listen_count;
   size_t workers;
+  const char *control; /* path of the control socket; NULL: none */
   log_level log_level;
   uint64_t drain_timeout_ms;
   uint64_t stall_timeout_ms;

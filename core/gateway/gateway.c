@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/control.h"
+#include "gateway/control_socket.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/supervise.h"
 #include "pubsub/log_memory.h"
@@ -380,10 +381,12 @@ static void close_handle(uv_handle_t *handle, void *context) {
 
 static void close_loop(struct gateway *gateway) {
   reload_close(gateway);
+  control_socket_close(gateway->control);
   uv_walk(&gateway->loop, close_handle, NULL);
   uv_run(&gateway->loop, UV_RUN_DEFAULT);
   REQUIRE(uv_loop_close(&gateway->loop) == 0);
   reload_deinit(gateway);
+  control_socket_free(gateway->control);
   buf_deinit(&gateway->input_line);
 }
 
@@ -471,10 +474,24 @@ static void watch(struct gateway *gateway) {
   uv_timer_start(&gateway->watch_timer, on_watch, interval_ms, interval_ms);
 }
 
+/* Where there is to be one. */
+static bool open_control(struct gateway *gateway) {
+  const char *path = gateway->config->control;
+  char error[512];
+  if (path == NULL || gateway->config->is_check) return true;
+  gateway->control = control_socket_open(gateway, path, error, sizeof error);
+  if (gateway->control == NULL) fprintf(stderr, "perigee: %s\n", error);
+  return gateway->control != NULL;
+}
+
 /* From the first thread to the last. */
 static int serve(struct gateway *gateway) {
   if (gateway->config->is_test && gateway->config->is_frozen) clock_freeze();
   open_loop(gateway);
+  if (!open_control(gateway)) {
+    close_loop(gateway);
+    return 1;
+  }
   start_workers(gateway);
   bool is_good = judge_loads(gateway);
   if (is_good && !gateway->config->is_check) {

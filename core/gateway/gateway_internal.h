@@ -15,6 +15,7 @@
 #include "gateway/stall.h"
 #include "net/listener.h"
 
+struct control_socket;
 struct supervise_link;
 
 /* What is bound, before the first thread: with --supervise the parent's, and every child's. */
@@ -61,6 +62,7 @@ struct gateway {
   uv_pipe_t input;
   struct buf input_line;
   struct reload reload;
+  struct control_socket *control; /* NULL: none */
   bool has_input;
   bool has_terminal; /* it was started from one */
   bool is_stopping;
