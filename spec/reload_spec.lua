@@ -606,6 +606,75 @@ describe("A file that is saved", function()
   end)
 end)
 
+describe("A generation that the script holds", function()
+  local function held(body, message)
+    local server = gateway.start({ script = script(body), workers = 1, clock = "frozen" })
+    local ws = server:websocket("/ws")
+    ws:send("x")
+    ws:fence()
+    server:edit("main.lua", script('app:websocket("/ws", {})'))
+    server:reload()
+    server.log:expect("generation 1 cannot be collected: " .. message)
+    server:reload()
+    server:collect()
+    assert.equal(1, select(2, server.log:text():gsub("cannot be collected", "")))
+  end
+
+  it("by a function in keep is named by its path", function()
+    held(
+      [[
+      local rooms = perigee.keep("rooms")
+      app:websocket("/ws", { on_message = function()
+        rooms.lobby = { people = { "ann", { greet = function() end } } }
+      end })
+    ]],
+      'perigee.keep%("rooms"%)%.lobby%.people%[2%]%.greet is a function of .*main.lua:3'
+    )
+  end)
+
+  it("by a metatable in a session is named too", function()
+    held(
+      [[
+      local Person = {}
+      Person.__index = Person
+      function Person:greet() end
+      app:websocket("/ws", { on_message = function(conn)
+        conn.session.person = setmetatable({}, Person)
+      end })
+    ]],
+      "the session of a connection of /ws%.person %(its metatable%)%.%w+.- is a function of .*main.lua:3"
+    )
+  end)
+
+  it("by a closure of something else is found", function()
+    held(
+      [[
+      app:websocket("/ws", { on_message = function(conn)
+        perigee.keep("k").co = coroutine.create(function() end)
+      end })
+    ]],
+      'perigee.keep%("k"%).co is a coroutine'
+    )
+  end)
+
+  it("is nothing to speak of when it is data", function()
+    local server = gateway.start({
+      script = script([[
+      perigee.keep("k").numbers = { 1, 2, { 3 } }
+      app:websocket("/ws", { on_open = function(conn) conn.session.name = "ann" end })
+    ]]),
+      workers = 1,
+      clock = "frozen",
+    })
+    server:websocket("/ws")
+    for _ = 1, 3 do
+      server:reload()
+      server:collect()
+      server:collect()
+    end
+  end)
+end)
+
 describe("A thousand reloads", function()
   it("leave nothing behind", function()
     local server = gateway.start({ script = answering("0"), workers = 2, clock = "frozen" })

@@ -71,6 +71,7 @@ void lua_conn_push(lua_State *L, struct script *script, struct conn *conn) {
                            .transport = conn->ops->transport};
   ref_push(L, script->conn_metatable);
   lua_setmetatable(L, -2);
+  script_own_box(script, L);
   lua_pushvalue(L, -1);
   box->ref = ref_take(script, L);
   conn->script = box;
@@ -102,6 +103,20 @@ static void push_session(lua_State *L, struct script *script, struct conn_box *b
     lua_rawseti(L, -3, VALUE_SESSION);
   }
   lua_remove(L, -2);
+}
+
+bool lua_conn_push_session(lua_State *L, struct script *script, struct conn *conn) {
+  struct conn_box *box = conn->script;
+  if (box != NULL) {
+    ref_push(L, box->ref);
+    push_session(L, script, box, lua_gettop(L));
+    lua_remove(L, -2);
+  } else if (lua_request_has_box(conn->request)) {
+    lua_request_push_session(L, script, conn->request);
+  } else {
+    return false;
+  }
+  return true;
 }
 
 static void push_request(lua_State *L, struct script *script, struct conn_box *box, int index) {

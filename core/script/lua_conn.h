@@ -17,6 +17,8 @@ struct conn;
 void lua_conn_setup(struct script *script);
 /* Pushes the connection's box. */
 void lua_conn_push(lua_State *L, struct script *script, struct conn *conn);
+/* Pushes its session, if there is anything that one could be in. */
+bool lua_conn_push_session(lua_State *L, struct script *script, struct conn *conn);
 /* The id that `except` names, by connection or by id; 0 for a string that is no id of this gateway.
  * Raises for other types. */
 uint64_t lua_conn_check_id(lua_State *L, struct script *script, int index);

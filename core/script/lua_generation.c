@@ -12,6 +12,7 @@
 #include "script/lua_core.h"
 #include "script/lua_events.h"
 #include "script/lua_keep.h"
+#include "script/lua_pins.h"
 #include "script/lua_sandbox.h"
 #include "script/lua_task.h"
 #include "script/lua_timer.h"
@@ -50,6 +51,7 @@ static void handler_list_free(struct script *script, handler_list *list) {
 static void free_generation(void *context) {
   struct generation *generation = context;
   struct script *script = generation->script;
+  if (generation->was_live && !script->is_stopping) lua_pins_expect_gone(generation);
   everies_free(generation);
   handler_list_free(script, &generation->on_start);
   handler_list_free(script, &generation->on_stop);
@@ -164,6 +166,8 @@ void generation_swap(struct script *script) {
   struct generation *older = script->live;
   struct generation *live = script->loading;
   if (older != NULL) events_run(older, &older->on_stop, "on_stop", "reload");
+  live->was_live = true;
+  lua_pins_watch(live);
   script->live = live;
   script->loading = NULL;
   script->live_sources = script->sources;

@@ -36,6 +36,7 @@ struct generation {
   handler_list on_stop;
   struct policies *policies; /* declared by the load, until they are taken */
   struct timer retire;       /* its suspensions end then */
+  bool was_live;
 };
 
 static inline void generation_retain(struct generation *generation) {

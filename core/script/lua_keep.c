@@ -22,8 +22,7 @@ void lua_keep_setup(struct script *script) {
   set_new_table(script->L, &provisional_key);
 }
 
-void lua_keep_push(struct script *script, lua_State *L) {
-  (void)script;
+void lua_keep_push(lua_State *L) {
   push_registry(L, &kept_key);
 }
 

@@ -10,7 +10,7 @@
 void lua_keep_setup(struct script *script);
 void lua_keep_register(struct script *script);
 /* Pushes the table of all, name to table. */
-void lua_keep_push(struct script *script, lua_State *L);
+void lua_keep_push(lua_State *L);
 
 /* What the load has made stays, or goes. */
 void lua_keep_confirm(struct script *script);

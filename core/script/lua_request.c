@@ -37,6 +37,7 @@ void lua_request_push(lua_State *L, struct script *script, struct request *reque
     return;
   }
   push_new_box(L, script, request);
+  script_own_box(script, L);
   lua_pushvalue(L, -1);
   request_set_session(request, ref_take(script, L));
 }

@@ -129,6 +129,11 @@ int script_new_metatable(struct script *script, const char *name, const luaL_Reg
   return ref_take_standing(script, L);
 }
 
+void script_own_box(struct script *script, lua_State *L) {
+  ref_push(L, script->library_environment);
+  lua_setfenv(L, -2);
+}
+
 void *script_peek_box(lua_State *L, int index, int metatable) {
   void *box = lua_touserdata(L, index);
   if (box == NULL || !lua_getmetatable(L, index)) return NULL;

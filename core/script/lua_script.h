@@ -21,6 +21,7 @@
 #include "gateway/worker.h"
 
 struct generation;
+struct pinned;
 struct sources;
 struct task;
 
@@ -35,6 +36,7 @@ struct script {
   struct worker *worker;
   struct generation *live;
   struct generation *loading; /* loaded, or being loaded, and not yet live */
+  struct pinned *pinned;      /* lua_pins.c's */
   struct list older;          /* generations that were live and are held */
   struct sources *sources; /* where files are read: the live generation's, or the loading one's */
   struct sources *live_sources;
@@ -107,6 +109,10 @@ void script_register(struct script *script, const luaL_Reg *functions);
  * third upvalue, else that table itself is. */
 int script_new_metatable(struct script *script, const char *name, const luaL_Reg *methods,
                          lua_CFunction index);
+
+/* The userdata at the top, made where no function of ours runs, belongs to no generation: else it
+ * would hold the one whose coroutine this is. */
+void script_own_box(struct script *script, lua_State *L);
 
 /* Whether the value is a userdata with this metatable: the box, or NULL. */
 void *script_peek_box(lua_State *L, int index, int metatable);

@@ -13,6 +13,7 @@
 #include "script/lua_exec.h"
 #include "script/lua_generation.h"
 #include "script/lua_keep.h"
+#include "script/lua_pins.h"
 #include "script/lua_request.h"
 #include "script/lua_sandbox.h"
 #include "script/lua_script.h"
@@ -79,6 +80,7 @@ static void script_free(struct script *script) {
   lua_timer_stop_all(script);
   tasks_deinit(script);
   generation_end(script);
+  lua_pins_deinit(script);
   ref_drop_standing(script, &script->library_environment);
   ref_drop_standing(script, &script->conn_metatable);
   ref_drop_standing(script, &script->request_metatable);
@@ -107,6 +109,7 @@ static int set_up_protected(lua_State *L) {
   lua_timer_setup(script);
   lua_shared_setup(script);
   lua_keep_setup(script);
+  lua_pins_setup(script);
   return 0;
 }
 
@@ -187,6 +190,7 @@ static void on_unload(struct worker *worker) {
 /* --- the collector --- */
 
 static bool is_cycle_due(const struct script *script, uint64_t bytes, bool is_idle) {
+  if (lua_pins_is_waiting(script)) return true;
   uint64_t percent = is_idle ? IDLE_GROWTH_PERCENT : CYCLE_GROWTH_PERCENT;
   uint64_t growth = script->live_bytes / 100 * percent;
   if (growth < CYCLE_MIN_BYTES) growth = CYCLE_MIN_BYTES;
@@ -228,6 +232,7 @@ static bool on_step(struct worker *worker, bool is_idle) {
     bool is_known = script->collected_bytes > script->cycle_bytes * 2;
     script->live_bytes =
         is_known ? script->collected_bytes - script->cycle_bytes : script->collected_bytes / 2;
+    lua_pins_look(script);
   }
   /* Pushes the collector's own next step away, to twice this size. Where the heap has outgrown our
    * steps it stays near: then allocating itself pays, until the cycle is done. */
@@ -240,8 +245,10 @@ static bool on_step(struct worker *worker, bool is_idle) {
 static void on_collect(struct worker *worker) {
   struct script *script = worker->script;
   /* Twice: what a finalizer lets go of is found by the second. */
-  lua_gc(script->L, LUA_GCCOLLECT, 0);
-  lua_gc(script->L, LUA_GCCOLLECT, 0);
+  for (int i = 0; i < 2; i++) {
+    lua_gc(script->L, LUA_GCCOLLECT, 0);
+    lua_pins_look(script);
+  }
   script->is_collecting = false;
   script->live_bytes = script->collected_bytes = heap_bytes(script->L);
 }
