@@ -47,7 +47,7 @@ all: $(BUILD)/perigee
 # Goals for people ------------------------------------------------------------------------------
 
 bench_goals := bench bench-report bench-steadiness bench-peers bench-instructions
-setup_goals := help dependencies run test asan lint format clean $(bench_goals)
+setup_goals := help dependencies run test asan lint format reference clean $(bench_goals)
 .PHONY: $(setup_goals)
 
 help:
@@ -56,6 +56,7 @@ help:
 	@echo 'make test           the same for the specs, and runs them; SPECS=spec/core for some'
 	@echo 'make asan           the specs under AddressSanitizer and UBSan'
 	@echo 'make lint           checks format and code, changes nothing; make format fixes the format'
+	@echo 'make reference      writes docs/reference.md from lua/perigee/_meta'
 	@echo 'make bench          compares with the floor; ROUNDS=3 SECONDS=1. -report writes it down,'
 	@echo '                    -steadiness is its second table, -peers measures other servers,'
 	@echo '                    -instructions counts instructions'
@@ -86,6 +87,12 @@ lint:
 format:
 	@.ci/install lint
 	@$(MAKE) reformat
+
+# By way of another file, so that the page stays as it is when the generator fails.
+reference:
+	@mkdir -p $(BUILD)
+	@luajit .ci/reference >$(BUILD)/reference.md
+	@mv $(BUILD)/reference.md docs/reference.md
 
 bench:
 	@.ci/install build bench

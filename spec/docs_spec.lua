@@ -1,4 +1,5 @@
--- The functions that C gives to Lua and their descriptions in lua/perigee/_meta, compared both ways.
+-- What the pages in docs/ say of the code, compared with it both ways: the functions that C gives to
+-- Lua with their descriptions in lua/perigee/_meta, and the guides with what they describe.
 local lfs = require("lfs")
 
 -- A luaL_Reg table in core/script to the prefix of its functions in _meta; false: not for scripts.
@@ -30,6 +31,11 @@ local function read(path)
   local text = file:read("*a")
   file:close()
   return text
+end
+
+-- What GitHub makes of a heading.
+local function anchor_of(heading)
+  return (heading:lower():gsub("[^%w_%- ]", ""):gsub(" ", "-"))
 end
 
 local function files(directory, pattern)
@@ -69,6 +75,58 @@ local function in_meta()
   end
   return names
 end
+
+describe("The reference", function()
+  it("is what the annotations give now", function()
+    local pipe = assert(io.popen("luajit .ci/reference 2>&1"))
+    local made = pipe:read("*a")
+    pipe:close()
+    assert.is_nil(made:match("^reference: .*"))
+    -- The texts are long: the message says what to do, not where they differ.
+    assert.is_true(
+      made == read("docs/reference.md"),
+      "docs/reference.md is not what lua/perigee/_meta gives now: run `make reference`"
+    )
+  end)
+
+  it("has every function that scripts can call", function()
+    local page = read("docs/reference.md")
+    for name in read("lua/perigee/app.lua"):gmatch("\nfunction App:([%w_]+)%(") do
+      assert.truthy(page:find("\n### `app:" .. name .. "`\n", 1, true), name)
+    end
+    for name in pairs(in_meta()) do
+      name = name:gsub("^%u%w*:", ":")
+      assert.truthy(page:find(name .. "`\n\n```lua\n", 1, true), name)
+    end
+  end)
+end)
+
+describe("The pages", function()
+  local pages = files("docs", "%.md$")
+  table.insert(pages, "README.md")
+
+  local function anchors(path)
+    local found = {}
+    for heading in ("\n" .. read(path):gsub("```.-\n```", "")):gmatch("\n#+ ([^\n]*)") do
+      found[anchor_of(heading)] = true
+    end
+    return found
+  end
+
+  it("link to pages and headings that are there", function()
+    for _, path in ipairs(pages) do
+      local directory = path:match("^(.*/)") or ""
+      for link in read(path):gmatch("%]%(([^%s)]+)%)") do
+        local page, anchor = link:match("^([^#]*)#?(.*)$")
+        if not link:find("^%a+://") then
+          local target = page == "" and path or directory .. page
+          assert.is_not_nil(lfs.attributes(target), path .. ": " .. link)
+          assert.truthy(anchor == "" or anchors(target)[anchor], path .. ": " .. link)
+        end
+      end
+    end
+  end)
+end)
 
 describe("The guide to testing", function()
   local guide = read("docs/testing.md")

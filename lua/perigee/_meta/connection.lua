@@ -2,6 +2,8 @@
 
 error("this file is for editors; it is not to be required")
 
+-- Connections -------------------------------------------------------------------------------------
+
 --- One client's WebSocket or SSE stream.
 ---
 --- After it is closed, what would reach the client answers `nil, "the connection is closed",
@@ -10,8 +12,8 @@ error("this file is for editors; it is not to be required")
 --- @class perigee.Connection
 --- @field id string unique in the gateway's life, on all workers
 --- @field session table what authenticate returned, else `{}`: the script's own
---- @field request perigee.Request
---- @field transport "websocket"|"sse"
+--- @field request perigee.Request the request that it began with
+--- @field transport "websocket"|"sse" which of the two it is
 local Connection = {}
 
 --- @class perigee.SendOptions
@@ -33,13 +35,13 @@ function Connection:send(data, opts) end
 
 --- @class perigee.SubscribeOptions
 --- @field since? string a position: what came after it is replayed
---- @field from? "now"|"start"|integer where to begin without a usable `since`; "now"; n: the newest n
+--- @field from? "now"|"start"|integer where to begin without a usable `since`; "now" by default; n: the newest n
 --- @field reset? string|table sent before the replay when `since` could not be honoured
 --- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
 --- @field relay? boolean|"others" WebSocket: what the client sends is published; false by default
 
 --- @class perigee.Subscription
---- @field topic string
+--- @field topic string its name
 --- @field complete boolean false when something after `since` has been lost
 --- @field position string the cut: everything after it will be delivered
 
@@ -61,12 +63,16 @@ function Connection:send(data, opts) end
 --- @return "topic"|"limit"|"full"|"closed"|"utf8"? code
 function Connection:subscribe(topic, opts) end
 
+--- Ends a subscription.
+---
 --- @param topic string
 --- @return boolean was_subscribed
 function Connection:unsubscribe(topic) end
 
+--- Says whether this connection subscribes to a topic.
+---
 --- @param topic string
---- @return boolean
+--- @return boolean is_subscribed
 function Connection:is_subscribed(topic) end
 
 --- Begins a close in good order; on_close is told when no more events can come.
@@ -87,8 +93,10 @@ function Connection:position() end
 
 --- Counts the bytes that are queued and not yet written.
 ---
---- @return integer
+--- @return integer bytes
 function Connection:buffered() end
+
+-- Requests ----------------------------------------------------------------------------------------
 
 --- An HTTP request, read-only; the same in authenticate, in handlers and as `conn.request`.
 ---
@@ -105,15 +113,15 @@ function Connection:buffered() end
 --- @field cookies table<string, string> the first value of each name
 --- @field body string "" where there is none
 --- @field remote_address string without port; "unix"
---- @field tls nil
---- @field session table what authenticate returned
+--- @field tls nil always nil: there is no TLS yet
+--- @field session table what authenticate returned, else `{}`
 --- @field since? string the position asked for by Last-Event-ID, ?last-event-id= or ?since=
 local Request = {}
 
 --- Lists all values of a query parameter.
 ---
 --- @param name string
---- @return string[]
+--- @return string[] values
 function Request:query_all(name) end
 
 --- The body as JSON, whatever the content type.

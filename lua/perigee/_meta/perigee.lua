@@ -2,20 +2,40 @@
 
 error("this file is for editors; it is not to be required")
 
+-- The module --------------------------------------------------------------------------------------
+
 --- The gateway, as scripts see it: `local perigee = require("perigee")`.
 ---
 --- Durations are seconds. Misuse (a wrong type, an unknown option) raises; what the world does
 --- (a closed connection, a limit) returns `nil, message, code`.
 ---
 --- @class perigee
---- @field crypto perigee.crypto
---- @field json perigee.json
---- @field log perigee.log
+--- @field crypto perigee.crypto digests, base64, random bytes
+--- @field json perigee.json decodes and encodes
+--- @field log perigee.log lines in the gateway's log
 local perigee = {}
+
+--- What `code` can be, the third result of a function that could not do its work. The message is for
+--- people and may change; the code does not.
+---
+--- @alias perigee.Code
+---| "base64" # the text is not base64
+---| "closed" # the connection is closed, or closes while the function waits
+---| "form" # the body is not a urlencoded form
+---| "full" # a topic with `full = "refuse"`, its `max_subscribers`, or the shared dictionaries
+---| "json" # the text is not JSON, or the value cannot be said in JSON
+---| "limit" # a limit of the gateway, or `max_topics` of the route
+---| "retired" # the code was replaced by a reload, more than a minute ago
+---| "stopping" # the gateway ends
+---| "timeout" # the handler has been under way for longer than its route allows
+---| "too_large" # past `max_outbox`, or past what a message may have
+---| "topic" # no name for a topic
+---| "type" # the value of this key is not a number
+---| "utf8" # text that is not UTF-8; `binary = true` is for bytes
 
 --- Makes an app, which the script returns at its end.
 ---
---- @return perigee.App
+--- @return perigee.App app
 function perigee.app() end
 
 -- Topics ------------------------------------------------------------------------------------------
@@ -55,9 +75,9 @@ function perigee.signal(topic, data) end
 --- @field limit? integer at most so many: without `since` the newest, with it the first after it
 
 --- @class perigee.Publication
---- @field position string
---- @field data string
---- @field event? string
+--- @field position string what `clear` takes to remove it, and `since` to begin after it
+--- @field data string as it was published; a table is JSON here
+--- @field event? string the event's name, if it has one
 
 --- Gets what a topic keeps, oldest first. Does not suspend.
 ---
@@ -80,7 +100,7 @@ function perigee.clear(topic, position) end
 --- Counts a topic's subscribers on all workers.
 ---
 --- @param topic string
---- @return integer
+--- @return integer subscribers
 function perigee.subscribers(topic) end
 
 -- Time and tasks ----------------------------------------------------------------------------------
@@ -94,17 +114,8 @@ function perigee.subscribers(topic) end
 --- @param seconds number 0 to 100 years
 --- @return true? woken
 --- @return string? message
---- @return "closed"|"timeout"|"retired"|"stopping"? code "timeout": handler_timeout is over; "retired": the code was
---- replaced a minute ago
+--- @return "closed"|"timeout"|"retired"|"stopping"? code why it ended before its time
 function perigee.sleep(seconds) end
-
---- @class perigee.Timer
-local Timer = {}
-
---- Stops the timer.
----
---- @return boolean was_pending
-function Timer:cancel() end
 
 --- Runs `fn` once, later, on this worker. It may suspend.
 ---
@@ -114,6 +125,16 @@ function Timer:cancel() end
 --- @return string? message
 --- @return "limit"|"stopping"? code
 function perigee.after(seconds, fn) end
+
+--- What `perigee.after` gives.
+---
+--- @class perigee.Timer
+local Timer = {}
+
+--- Stops the timer.
+---
+--- @return boolean was_pending
+function Timer:cancel() end
 
 --- Runs `fn` soon, on this worker, beside the handler that asks. It may suspend.
 ---
@@ -125,25 +146,25 @@ function perigee.spawn(fn) end
 
 --- The wall clock: seconds since 1970, with milliseconds.
 ---
---- @return number
+--- @return number seconds
 function perigee.time() end
 
 --- A monotonic clock, in seconds, from an arbitrary origin.
 ---
---- @return number
+--- @return number seconds
 function perigee.now() end
 
 --- A time as ISO 8601 in UTC with milliseconds.
 ---
 --- @param seconds? number since 1970, up to the year 9999; now by default
---- @return string
+--- @return string text
 function perigee.iso(seconds) end
 
 -- Names and secrets -------------------------------------------------------------------------------
 
 --- Makes an id that nobody can guess: 20 characters of `[0-9a-z]`.
 ---
---- @return string
+--- @return string id
 function perigee.id() end
 
 --- Gets a secret: the environment variable of this name, else one that is made at the first call
@@ -151,7 +172,7 @@ function perigee.id() end
 ---
 --- @param name string
 --- @return string secret
---- @return boolean is_made
+--- @return boolean is_made true when the environment has no such variable
 function perigee.secret(name) end
 
 -- Shared dictionaries -----------------------------------------------------------------------------
@@ -166,26 +187,17 @@ local Shared = {}
 --- Gets a shared dictionary, made at its first use.
 ---
 --- @param name string 1 to 255 bytes
---- @return perigee.Shared
+--- @return perigee.Shared shared
 function perigee.shared(name) end
 
---- Gets a table of this worker that outlives reloads.
+--- Gets the value of a key; nil where there is none.
 ---
---- What is in it must be data: a function or a metatable keeps the code that it is from in memory,
---- which the log tells by its path. May be called while the script loads; a table that a load has
---- made goes with it when that fails.
----
----     local seen = perigee.keep("seen")
----
---- @param name string 1 to 255 bytes
---- @param initial? table what it is at first; `{}` by default
---- @return table
-function perigee.keep(name, initial) end
-
 --- @param key string
---- @return perigee.SharedValue?
+--- @return perigee.SharedValue? value
 function Shared:get(key) end
 
+--- Sets the value of a key.
+---
 --- @param key string
 --- @param value perigee.SharedValue|nil nil deletes
 --- @param ttl? number seconds until it is gone; for ever by default
@@ -214,6 +226,8 @@ function Shared:add(key, value, ttl) end
 --- @return "full"|"type"? code
 function Shared:incr(key, by, ttl) end
 
+--- Deletes a key.
+---
 --- @param key string
 --- @return boolean was_there
 function Shared:delete(key) end
@@ -222,8 +236,23 @@ function Shared:delete(key) end
 ---
 --- @param prefix? string "" by default
 --- @param max? integer 100 by default
---- @return string[]
+--- @return string[] keys
 function Shared:keys(prefix, max) end
+
+-- Tables that outlive a reload --------------------------------------------------------------------
+
+--- Gets a table of this worker that outlives reloads.
+---
+--- What is in it must be data: a function or a metatable keeps the code that it is from in memory,
+--- which the log tells by its path. May be called while the script loads; a table that a load has
+--- made goes with it when that fails.
+---
+---     local seen = perigee.keep("seen")
+---
+--- @param name string 1 to 255 bytes
+--- @param initial? table what it is at first; `{}` by default
+--- @return table kept
+function perigee.keep(name, initial) end
 
 -- Cryptography ------------------------------------------------------------------------------------
 
@@ -232,10 +261,14 @@ function Shared:keys(prefix, max) end
 --- @class perigee.crypto
 local crypto = {}
 
+--- Makes random bytes that nobody can guess.
+---
 --- @param count integer up to 1 MiB
 --- @return string bytes
 function crypto.random(count) end
 
+--- SHA-256 (FIPS 180-4).
+---
 --- @param data string
 --- @return string digest 32 bytes
 function crypto.sha256(data) end
@@ -247,16 +280,20 @@ function crypto.sha256(data) end
 --- @return string digest 32 bytes
 function crypto.hmac_sha256(key, data) end
 
+--- Writes bytes as hexadecimal digits.
+---
 --- @param data string
---- @return string lower case
+--- @return string text lower case
 function crypto.hex(data) end
 
 --- @class perigee.Base64Options
 --- @field url? boolean the alphabet for URLs, without padding (RFC 4648 section 5); false by default
 
+--- Writes bytes as base64 (RFC 4648).
+---
 --- @param data string
 --- @param opts? perigee.Base64Options
---- @return string
+--- @return string text
 function crypto.base64_encode(data, opts) end
 
 --- Reads both alphabets, padded or not.
@@ -271,7 +308,7 @@ function crypto.base64_decode(text) end
 ---
 --- @param a string
 --- @param b string
---- @return boolean
+--- @return boolean is_equal
 function crypto.equal(a, b) end
 
 -- JSON --------------------------------------------------------------------------------------------
@@ -280,8 +317,10 @@ function crypto.equal(a, b) end
 --- @field null userdata JSON's null
 local json = {}
 
+--- Decodes a text. Arrays are encoded as arrays again, empty ones too; `null` is `perigee.json.null`.
+---
 --- @param text string
---- @return any value nil where it is not JSON; arrays are encoded as arrays again, empty ones too
+--- @return any value nil where it is not JSON
 --- @return string? message
 --- @return "json"? code
 function json.decode(text) end
@@ -298,7 +337,7 @@ function json.encode(value) end
 ---
 --- @generic T: table
 --- @param list T
---- @return T
+--- @return T list the same table
 function json.array(list) end
 
 -- Log ---------------------------------------------------------------------------------------------
@@ -309,18 +348,28 @@ function json.array(list) end
 --- @class perigee.log
 local log = {}
 
+--- Logs at the level `debug`.
+---
 --- @param format any
 --- @param ... any
 function log.debug(format, ...) end
 
+--- Logs at the level `info`.
+---
+---     perigee.log.info("%s joined %s", user, room)
+---
 --- @param format any
 --- @param ... any
 function log.info(format, ...) end
 
+--- Logs at the level `warn`.
+---
 --- @param format any
 --- @param ... any
 function log.warn(format, ...) end
 
+--- Logs at the level `error`.
+---
 --- @param format any
 --- @param ... any
 function log.error(format, ...) end
