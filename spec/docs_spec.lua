@@ -1,5 +1,6 @@
 -- What the pages in docs/ say of the code, compared with it both ways: the functions that C gives to
 -- Lua with their descriptions in lua/perigee/_meta, and the guides with what they describe.
+local gateway = require("spec.support.gateway")
 local lfs = require("lfs")
 
 -- A luaL_Reg table in core/script to the prefix of its functions in _meta; false: not for scripts.
@@ -125,6 +126,59 @@ describe("The pages", function()
         end
       end
     end
+  end)
+end)
+
+describe("The guide to limits", function()
+  local guide = read("docs/limits.md")
+
+  -- Name to default, as a table of the guide says it: "16 KiB", "10 s", "100".
+  local function limits_of_the_gateway()
+    local found = {}
+    local text = gateway.run({ "help", "limits" }).stdout
+    for name, rest in text:gmatch("\n  (%-%-limit%-[%l-]+) +([^\n]*)") do
+      local default, unit = rest:match("^(.-)  +(%l+)  +%S")
+      default = default:gsub(" %(%d+%)$", "")
+      found[name] = default .. (unit == "seconds" and " s" or "")
+    end
+    return found
+  end
+
+  it("has each of the gateway's limits once, with its default", function()
+    local described = {}
+    for name, default in guide:gmatch("\n| `(%-%-limit%-[%l-]+)` | ([^|]+) |") do
+      assert.is_nil(described[name], name .. " is there twice")
+      described[name] = default
+    end
+    assert.same(limits_of_the_gateway(), described)
+  end)
+
+  it("speaks of no other", function()
+    local known = limits_of_the_gateway()
+    for name in guide:gmatch("%-%-limit%-[%l-]+") do
+      assert.is_not_nil(known[name], name)
+    end
+  end)
+
+  it("has the defaults of routes and topics that editors show", function()
+    local meta = read("lua/perigee/_meta/options.lua")
+    local count = 0
+    for name, default in guide:gmatch("\n| `([%l_]+)` | (%d+ ?%a*) |") do
+      local field = meta:match("@field " .. name .. "%? ([^\n]*)")
+      local number = default:gsub(" s$", "")
+      assert.truthy(field:find(number .. " by default", 1, true), name .. ": " .. default)
+      count = count + 1
+    end
+    assert.is_true(count >= 8)
+  end)
+
+  it("shows what perigee check says", function()
+    local command, shown = guide:match("```console\n%$ perigee (check [^\n]*)\n(.-)```")
+    local arguments = {}
+    for argument in command:gmatch("%S+") do
+      table.insert(arguments, argument)
+    end
+    assert.equal(shown, gateway.run(arguments).stderr)
   end)
 end)
 

@@ -23,7 +23,7 @@ local perigee = {}
 ---| "closed" # the connection is closed, or closes while the function waits
 ---| "form" # the body is not a urlencoded form
 ---| "full" # a topic with `full = "refuse"`, its `max_subscribers`, or the shared dictionaries
----| "json" # the text is not JSON, or the value cannot be said in JSON
+---| "json" # the text is not JSON
 ---| "limit" # a limit of the gateway, or `max_topics` of the route
 ---| "retired" # the code was replaced by a reload, more than a minute ago
 ---| "stopping" # the gateway ends
@@ -325,12 +325,13 @@ local json = {}
 --- @return "json"? code
 function json.decode(text) end
 
---- Encodes a value; numbers have 17 digits where they need them.
+--- Encodes a value; numbers have 17 digits where they need them. What JSON cannot say (NaN, functions,
+--- arrays with holes, tables within themselves) raises.
 ---
 --- @param value any
 --- @return string? text
 --- @return string? message
---- @return "json"|"utf8"|"too_large"? code
+--- @return "utf8"|"too_large"? code
 function json.encode(value) end
 
 --- Marks a table as an array, so that it is one though it is empty.
