@@ -25,6 +25,7 @@ local DIFFERS = {
   { "http://%[::1%]:%d+", "http://[::1]:PORT" },
   { "%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d%.%d+Z", "MOMENT" },
   { "[%d.e-]+ seconds", "N seconds" },
+  { "%d+ ms, %d+ connections? kept", "N ms, N connections kept" },
   { "nothing within %d+ s", "nothing within N s" }, -- PERIGEE_TIME_SCALE
   { '"time":[%d.]+', '"time":N' },
   { '"id":"%w+%.(%d+)"', '"id":"EPOCH.%1"' },

@@ -45,12 +45,14 @@
   LIMIT(shared_bytes, 64 * MIB, "bytes", 64 * KIB, 16 * GIB,                                      \
         "shared dictionaries together; more: \"full\"")                                           \
   LIMIT(suspended_events, 100, "events", 1, 100000,                                               \
-        "messages and signals waiting behind a suspended handler; more: reading pauses")          \
+        "messages and signals waiting behind a suspended handler; more: reading pauses, and "     \
+        "signals are "                                                                            \
+        "dropped")                                                                                \
   LIMIT(suspended_bytes, 1 * MIB, "bytes", 1 * KIB, 1 * GIB, "their bytes")                       \
   LIMIT(tasks, 100000, "tasks", 16, 10000000,                                                     \
         "handlers under way on one worker; more: 503, or the connection closes with 1013")        \
-  LIMIT(timers, 100000, "timers", 16, 10000000, "perigee.after timers of one worker")             \
-  LIMIT(json_depth, 128, "levels", 4, 1000, "nesting of JSON values")                             \
+  LIMIT(timers, 100000, "timers", 16, 10000000, "perigee.after and perigee.spawn of one worker")  \
+  LIMIT(json_depth, 128, "levels", 4, 1000, "nesting of JSON that is decoded")                    \
   LIMIT(header_timeout, 10, "seconds", 1, 3600,                                                   \
         "from connecting, or from a request's first byte, to the end of its headers; more: 408")  \
   LIMIT(body_timeout, 60, "seconds", 1, 3600, "for a request's body; more: 408")                  \

@@ -7,8 +7,6 @@
 #include "base/map.h"
 #include "base/mem.h"
 
-enum { NAME_BYTES = 255 };
-
 static const uint64_t never = UINT64_MAX;
 
 /* One lock for all: a step is some hundred nanoseconds. */
@@ -165,7 +163,7 @@ static shared_result put(struct shared *shared, slice key, struct item *item,
 /* --- the calls --- */
 
 struct shared *shared_find(struct shared_store *store, slice name) {
-  if (name.len == 0 || name.len > NAME_BYTES) return NULL;
+  if (name.len == 0 || name.len > SHARED_NAME_BYTES) return NULL;
   pthread_mutex_lock(&store->lock);
   struct map_entry *entry = map_find(&store->dictionaries, name);
   struct shared *shared = entry != NULL ? MAP_OWNER(entry, struct shared, entry) : NULL;

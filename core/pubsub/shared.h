@@ -12,8 +12,10 @@
 #include "base/buf.h"
 #include "base/slice.h"
 
-struct shared_store; /* all dictionaries of a process */
-struct shared;       /* one dictionary; lives as long as its store */
+struct shared_store;              /* all dictionaries of a process */
+enum { SHARED_NAME_BYTES = 255 }; /* of a dictionary */
+
+struct shared; /* one dictionary; lives as long as its store */
 
 typedef enum { SHARED_NONE, SHARED_STRING, SHARED_NUMBER, SHARED_BOOLEAN } shared_type;
 typedef struct {

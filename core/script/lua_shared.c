@@ -12,7 +12,13 @@ static int l_shared(lua_State *L) {
   struct script *script = script_of(L);
   slice name = script_check_slice(L, 1);
   struct shared *shared = shared_find(gateway_shared(script->worker->gateway), name);
-  if (shared == NULL) return luaL_argerror(L, 1, "a name of 1 to 255 bytes");
+  if (shared == NULL && (name.len == 0 || name.len > SHARED_NAME_BYTES)) {
+    return luaL_argerror(L, 1, "a name has 1 to 255 bytes");
+  }
+  if (shared == NULL) {
+    return luaL_error(
+        L, "the shared dictionaries are full (limit shared_bytes): no room for \"%s\"", name.data);
+  }
   struct shared **box = lua_newuserdata(L, sizeof(struct shared *));
   *box = shared;
   ref_push(L, script->shared_metatable);

@@ -128,21 +128,33 @@ local function is_callable(value)
 end
 M.is_callable = is_callable
 
+-- In order, so that the same difference is told each time.
+local function sorted_keys(object)
+  local keys = {}
+  for key in pairs(object) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys, function(a, b)
+    return type(a) == type(b) and a < b or type(a) ~= type(b) and type(a) == "number"
+  end)
+  return keys
+end
+
 local function match_tables(expected, actual, is_subset, path)
   local wanted, got = kind(expected), kind(actual)
   if wanted and got and wanted ~= got then
     return differ(path, "an " .. wanted, "an " .. got .. " " .. failure.show(actual))
   end
-  for key, value in pairs(expected) do
-    local ok, why = M.matches(value, actual[key], is_subset, step(path, key))
+  for _, key in ipairs(sorted_keys(expected)) do
+    local ok, why = M.matches(expected[key], actual[key], is_subset, step(path, key))
     if not ok then
       return false, why
     end
   end
   if not is_subset or wanted == "array" then
-    for key, value in pairs(actual) do
+    for _, key in ipairs(sorted_keys(actual)) do
       if expected[key] == nil then
-        return differ(step(path, key), "nothing", failure.show(value))
+        return differ(step(path, key), "nothing", failure.show(actual[key]))
       end
     end
   end
