@@ -251,6 +251,7 @@ static void finish(struct gateway *gateway) {
   sources_free(reload->failed);
   reload->failed = NULL;
   report_success(gateway);
+  hub_sweep(gateway->hub); /* what changed policies no longer keep */
   end_attempt(gateway);
 }
 

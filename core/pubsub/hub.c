@@ -122,6 +122,7 @@ static struct hub_topic *make_topic(struct hub *hub, slice name, uint64_t now_ms
   memcpy(at, name.data, name.len);
   topic->name = slice_of(at, name.len);
   topic->policy = policies_find(hub->policies, name);
+  topic->policy_round = hub->policy_round;
   topic->mark = log_memory_take_mark(&hub->log, name);
   topic->idle_since_ms = now_ms;
   history_init(&topic->history);
@@ -152,11 +153,24 @@ static bool forget_if_over(struct hub *hub, struct hub_topic *topic, uint64_t no
   return true;
 }
 
-/* The topic as it is now: what is past its age is dropped, and a topic that is over is gone. */
+/* The policy may have changed since the topic was last touched. */
+static void follow_policies(struct hub *hub, struct hub_topic *topic) {
+  if (__builtin_expect(topic->policy_round == hub->policy_round, 1)) return;
+  topic->policy_round = hub->policy_round;
+  bool was_live_only = topic->policy.history_count == 0;
+  topic->policy = policies_find(hub->policies, topic->name);
+  /* What it released while it kept nothing had no numbers: no earlier position covers it. */
+  if (was_live_only && topic->policy.history_count > 0) topic->mark = hub->policy_head;
+  hub_keep_trim(hub, topic);
+}
+
+/* The topic as it is now: its policy holds, what is past its age is dropped, and a topic that is
+ * over is gone. */
 static struct hub_topic *find_topic(struct hub *hub, slice name, uint64_t now_ms) {
   struct map_entry *entry = map_find(&hub->topics, name);
   if (entry == NULL) return NULL;
   struct hub_topic *topic = MAP_OWNER(entry, struct hub_topic, entry);
+  follow_policies(hub, topic);
   /* Linger first: whichever of the two it is that empties it, the mark is the same. */
   if (forget_if_over(hub, topic, now_ms)) return NULL;
   hub_keep_expire(hub, topic, now_ms);
@@ -167,16 +181,8 @@ void hub_set_policies(struct hub *hub, struct policies *policies) {
   hub_lock(hub);
   struct policies *old = hub->policies;
   hub->policies = policies;
-  for (struct list *link = hub->by_sweep.next, *next; link != &hub->by_sweep; link = next) {
-    next = link->next;
-    struct hub_topic *topic = LIST_OWNER(link, struct hub_topic, by_sweep);
-    bool was_live_only = topic->policy.history_count == 0;
-    topic->policy = policies_find(policies, topic->name);
-    /* What it released while it kept nothing had no numbers: no earlier position covers it. */
-    if (was_live_only && topic->policy.history_count > 0) topic->mark = hub->log.head;
-    hub_keep_trim(hub, topic);
-    forget_if_over(hub, topic, clock_now_ms());
-  }
+  hub->policy_round++;
+  hub->policy_head = hub->log.head;
   hub_unlock(hub);
   policies_free(old);
 }
@@ -435,6 +441,7 @@ hub_result hub_join(struct hub *hub, size_t worker, slice name, struct hub_topic
 
 void hub_leave(struct hub *hub, size_t worker, struct hub_topic *topic) {
   REQUIRE(topic->slots[worker].subscribers > 0);
+  follow_policies(hub, topic);
   hub->subscribers--;
   topic->subscribers--;
   if (--topic->slots[worker].subscribers == 0) topic->workers &= ~(one_bit << worker);

@@ -28,6 +28,7 @@ struct hub_topic {
   struct list by_publication; /* in hub->by_publication while it has history */
   struct hub_topic *next_forgotten;
   topic_policy policy;
+  uint64_t policy_round; /* the hub's when the policy was looked up */
   struct history history;
   uint64_t mark;         /* highest number lost from it */
   uint64_t lost_release; /* latest release that an overrun worker cannot get back */
@@ -42,6 +43,8 @@ struct hub {
   pthread_mutex_t lock;
   hub_options options;
   struct policies *policies;
+  uint64_t policy_round; /* counts the changes of the policies */
+  uint64_t policy_head;  /* the log's head at the last of them */
   struct log_memory log;
   uint64_t release; /* of the newest publication */
   struct map topics;

@@ -316,6 +316,7 @@ describe("the hub", function()
     assert.is_false(is_complete("t", 2))
     assert.is_true(is_complete("t", 3))
     hub:set_policies({})
+    lib.hub_sweep(hub.hub)
     assert.equal(0, hub:counts().topics)
     assert.is_false(is_complete("t", 5))
 
