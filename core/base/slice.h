@@ -45,10 +45,8 @@ static inline char ascii_lower(char c) {
 }
 
 /* Eight bytes at once; no sum carries into the next byte. */
-static inline uint64_t ascii_lower_word(const char *bytes) {
+static inline uint64_t ascii_lower_word(uint64_t word) {
   const uint64_t each = UINT64_C(0x0101010101010101);
-  uint64_t word;
-  memcpy(&word, bytes, sizeof word);
   uint64_t low_bits = word & each * 0x7f;
   uint64_t from_a = low_bits + each * (0x80 - 'A');
   uint64_t behind_z = low_bits + each * (0x7f - 'Z');
@@ -56,17 +54,42 @@ static inline uint64_t ascii_lower_word(const char *bytes) {
   return word | is_upper >> 2;
 }
 
+static inline uint64_t slice_load_word(const char *bytes) {
+  uint64_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+/* Fewer than eight bytes as a word, of which nothing matters but that equal bytes give equal words:
+ * two halves of it may overlap. */
+static inline uint64_t slice_load_few(const char *bytes, size_t len) {
+  uint64_t word = 0;
+  if (len >= 4) {
+    uint32_t first, last;
+    memcpy(&first, bytes, sizeof first);
+    memcpy(&last, bytes + len - sizeof last, sizeof last);
+    return first | (uint64_t)last << 32;
+  }
+  for (size_t i = 0; i < len; i++) word = word << 8 | (unsigned char)bytes[i];
+  return word;
+}
+
 /* ASCII letters compare without case, every other byte as it is. */
 static inline bool slice_is_equal_nocase(slice a, slice b) {
-  if (a.len != b.len) return false;
-  size_t i = 0;
-  for (; a.len - i >= 8; i += 8) {
-    if (ascii_lower_word(a.data + i) != ascii_lower_word(b.data + i)) return false;
+  size_t len = b.len; /* known where a literal is asked for, which comes second */
+  if (a.len != len) return false;
+  if (len < 8) {
+    return ascii_lower_word(slice_load_few(a.data, len)) ==
+           ascii_lower_word(slice_load_few(b.data, len));
   }
-  for (; i < a.len; i++) {
-    if (ascii_lower(a.data[i]) != ascii_lower(b.data[i])) return false;
+  for (size_t i = 0; i < len - 8; i += 8) {
+    if (ascii_lower_word(slice_load_word(a.data + i)) !=
+        ascii_lower_word(slice_load_word(b.data + i))) {
+      return false;
+    }
   }
-  return true;
+  return ascii_lower_word(slice_load_word(a.data + len - 8)) ==
+         ascii_lower_word(slice_load_word(b.data + len - 8));
 }
 
 /* Spaces and tabs off both ends (HTTP's optional white space). */
