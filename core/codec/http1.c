@@ -138,8 +138,7 @@ static http1_fault ask_llhttp(struct http1_decoder *decoder) {
 static http1_fault finish_head(struct http1_decoder *decoder) {
   struct http1_head *head = &decoder->head;
   http1_fault fault = http1_head_finish(head);
-  bool claims_body = head->length_count > 0 || head->has_transfer_encoding;
-  if (fault.status == 0 && claims_body) fault = ask_llhttp(decoder);
+  if (fault.status == 0 && head->claims_body) fault = ask_llhttp(decoder);
   if (fault.status != 0) return fault;
   decoder->keep_alive = head->keep_alive;
   decoder->is_chunked = head->is_chunked;
@@ -221,15 +220,18 @@ static bool is_body_allowed(struct http1_decoder *decoder, uint64_t more) {
   return true;
 }
 
+/* The request is over. Its head stays until the next one comes. */
+static int complete(struct http1_decoder *decoder) {
+  decoder->state = HTTP1_STATE_NEXT;
+  return HTTP1_DONE;
+}
+
 static int begin_body(struct http1_decoder *decoder) {
   if (!is_body_allowed(decoder, decoder->remaining)) {
     return fail(decoder, refuse(413, "request body too large"));
   }
-  if (decoder->is_chunked) {
-    decoder->state = HTTP1_STATE_CHUNK_SIZE;
-  } else {
-    decoder->state = decoder->remaining > 0 ? HTTP1_STATE_DATA : HTTP1_STATE_COMPLETE;
-  }
+  if (!decoder->is_chunked && decoder->remaining == 0) return complete(decoder);
+  decoder->state = decoder->is_chunked ? HTTP1_STATE_CHUNK_SIZE : HTTP1_STATE_DATA;
   return AGAIN;
 }
 
@@ -352,12 +354,6 @@ static int decode_trailers(struct http1_decoder *decoder, slice *in) {
   buf_clear(&decoder->line);
   if (is_last) decoder->state = HTTP1_STATE_COMPLETE;
   return AGAIN;
-}
-
-/* The request is over. Its head stays until the next one comes. */
-static int complete(struct http1_decoder *decoder) {
-  decoder->state = HTTP1_STATE_NEXT;
-  return HTTP1_DONE;
 }
 
 static int begin_next(struct http1_decoder *decoder, const slice *in) {

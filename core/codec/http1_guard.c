@@ -2,12 +2,14 @@
 
 #include <arpa/inet.h>
 
-#define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
+enum { IS_TOKEN = 1, IS_REG_NAME = 2, IS_CONTROL = 4 };
 
-enum { IS_TOKEN = 1, IS_REG_NAME = 2 };
-
-/* tchar of RFC 9110 section 5.6.2; unreserved and sub-delims of RFC 3986 section 2. */
+/* tchar of RFC 9110 section 5.6.2; unreserved and sub-delims of RFC 3986 section 2; control
+ * characters but tabs. */
 static const uint8_t classes[256] = {
+    [0x00 ... '\t' - 1] = IS_CONTROL,
+    ['\t' + 1 ... 0x1f] = IS_CONTROL,
+    [0x7f] = IS_CONTROL,
     ['0' ... '9'] = IS_TOKEN | IS_REG_NAME,
     ['A' ... 'Z'] = IS_TOKEN | IS_REG_NAME,
     ['a' ... 'z'] = IS_TOKEN | IS_REG_NAME,
@@ -33,39 +35,34 @@ static const uint8_t classes[256] = {
     ['~'] = IS_TOKEN | IS_REG_NAME,
 };
 
-static bool is_control(unsigned char c) {
-  return (c < 0x20 && c != '\t') || c == 0x7f;
+enum { STEP_BYTES = 16 };
+typedef uint8_t step __attribute__((vector_size(STEP_BYTES)));
+typedef uint64_t step_halves __attribute__((vector_size(STEP_BYTES)));
+
+/* Sixteen bytes at once: control characters but tabs become 0xff, others 0. */
+static inline step_halves mark_controls(const char *at) {
+  step bytes;
+  memcpy(&bytes, at, sizeof(bytes));
+  return (step_halves)(((bytes < 0x20) & (bytes != '\t')) | (bytes == 0x7f));
 }
 
-/* Marks with its top bit each of eight bytes that is a control character and no tab. No sum carries
- * into the next byte, so each is judged by itself. */
-static inline uint64_t mark_controls(const char *bytes) {
-  uint64_t word;
-  memcpy(&word, bytes, sizeof(word));
-  uint64_t low_bits = word & EACH_BYTE(0x7f);
-  uint64_t from_space = low_bits + EACH_BYTE(0x60);
-  uint64_t is_del = low_bits + EACH_BYTE(1);
-  uint64_t marks = (~from_space | is_del) & ~word & EACH_BYTE(0x80);
-  if (marks == 0) return 0;
-  uint64_t not_tab = (low_bits ^ EACH_BYTE('\t')) + EACH_BYTE(0x7f);
-  return marks & not_tab;
-}
-
-static inline size_t first_mark(uint64_t marks) {
+static inline size_t first_mark(step_halves marks) {
+  size_t skipped = marks[0] != 0 ? 0 : STEP_BYTES / 2;
+  uint64_t half = marks[0] != 0 ? marks[0] : marks[1];
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  return (size_t)__builtin_ctzll(marks) / 8;
+  return skipped + (size_t)__builtin_ctzll(half) / 8;
 #else
-  return (size_t)__builtin_clzll(marks) / 8;
+  return skipped + (size_t)__builtin_clzll(half) / 8;
 #endif
 }
 
 /* The first control character but tabs from byte `at` on, or the end. */
 static inline size_t find_control(slice bytes, size_t at) {
-  for (; bytes.len - at >= 8; at += 8) {
-    uint64_t marks = mark_controls(bytes.data + at);
-    if (marks != 0) return at + first_mark(marks);
+  for (; bytes.len - at >= STEP_BYTES; at += STEP_BYTES) {
+    step_halves marks = mark_controls(bytes.data + at);
+    if ((marks[0] | marks[1]) != 0) return at + first_mark(marks);
   }
-  while (at < bytes.len && !is_control((unsigned char)bytes.data[at])) at++;
+  while (at < bytes.len && (classes[(unsigned char)bytes.data[at]] & IS_CONTROL) == 0) at++;
   return at;
 }
 

@@ -29,11 +29,8 @@ void http1_head_deinit(struct http1_head *head) {
 }
 
 void http1_head_clear(struct http1_head *head) {
-  struct http1_head fresh = {
-      .bytes = head->bytes, .fields = head->fields, .field_capacity = head->field_capacity};
-  fresh.known_host_len = head->known_host_len;
-  memcpy(fresh.known_host, head->known_host, sizeof fresh.known_host);
-  *head = fresh;
+  size_t kept = offsetof(struct http1_head, field_count);
+  memset((char *)head + kept, 0, sizeof *head - kept);
   buf_clear(&head->bytes);
 }
 
@@ -270,6 +267,7 @@ static http1_fault note_host(struct http1_head *head, slice value) {
 }
 
 static http1_fault note_content_length(struct http1_head *head, slice value) {
+  head->claims_body = true;
   /* RFC 9112 section 6.3 lets a recipient accept equal repetitions; a client has no reason to
    * send them, and an attacker has. */
   if (head->length_count++ > 0) return refuse(400, "more than one Content-Length");
@@ -280,7 +278,7 @@ static http1_fault note_content_length(struct http1_head *head, slice value) {
 }
 
 static http1_fault note_transfer_encoding(struct http1_head *head, slice value) {
-  head->has_transfer_encoding = true;
+  head->has_transfer_encoding = head->claims_body = true;
   /* An empty value, or an empty element of the list, is a coding without a name. */
   do {
     slice coding = slice_trim(slice_split(&value, ','));
@@ -294,9 +292,12 @@ static http1_fault note_transfer_encoding(struct http1_head *head, slice value) 
 }
 
 static http1_fault note_connection(struct http1_head *head, slice value) {
-  if (list_has_token(value, SLICE("close"))) head->connection_close = true;
-  if (list_has_token(value, SLICE("keep-alive"))) head->connection_keep_alive = true;
-  if (list_has_token(value, SLICE("upgrade"))) head->connection_upgrade = true;
+  while (value.len > 0) {
+    slice option = slice_trim(slice_split(&value, ','));
+    if (slice_is_equal_nocase(option, SLICE("close"))) head->connection_close = true;
+    if (slice_is_equal_nocase(option, SLICE("keep-alive"))) head->connection_keep_alive = true;
+    if (slice_is_equal_nocase(option, SLICE("upgrade"))) head->connection_upgrade = true;
+  }
   return no_fault;
 }
 

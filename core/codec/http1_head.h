@@ -46,10 +46,16 @@ enum { HTTP1_KNOWN_HOST_BYTES = 63 };
  * order received. The body's framing (content_length, is_chunked) is settled by
  * http1_head_finish; before it the counts below it are still growing. */
 struct http1_head {
+  /* What stays from one request to the next. */
   struct buf bytes;
   http1_field *fields;
-  uint32_t field_count;
   uint32_t field_capacity;
+  /* The last Host that was found valid, of this request or an earlier one: most are that again. */
+  uint8_t known_host_len;
+  char known_host[HTTP1_KNOWN_HOST_BYTES];
+
+  /* From here on what one request says: http1_head_clear sets all of it to zero. */
+  uint32_t field_count;
   http1_span target;
   http1_span path;
   http1_span query;
@@ -68,6 +74,7 @@ struct http1_head {
   bool target_has_host;
   bool target_has_escapes;
   bool has_transfer_encoding;
+  bool claims_body; /* with a Content-Length, if it is 0, or a Transfer-Encoding */
   bool has_unknown_coding;
   bool chunked_is_last;
   bool chunked_is_repeated;
@@ -76,10 +83,6 @@ struct http1_head {
   bool connection_upgrade;
   bool has_upgrade;
   bool has_expectation;
-
-  /* The last Host that was found valid, of this request or an earlier one: most are that again. */
-  uint8_t known_host_len;
-  char known_host[HTTP1_KNOWN_HOST_BYTES];
 };
 
 void http1_head_init(struct http1_head *head, size_t max_bytes);

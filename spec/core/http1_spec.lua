@@ -16,14 +16,15 @@ support.cdef([[
   struct http1_head {
     struct http1_spec_buf bytes;
     void *fields;
-    uint32_t field_count, field_capacity;
+    uint32_t field_capacity;
+    uint8_t known_host_len; char known_host[63];
+    uint32_t field_count;
     http1_span target, path, query, host;
     uint64_t content_length;
     int method;
     uint8_t http_minor;
     bool keep_alive, is_chunked, expects_continue, is_upgrade;
-    uint8_t bookkeeping[13];
-    uint8_t known_host_len; char known_host[63];
+    uint8_t bookkeeping[14];
   };
   void http1_head_deinit(struct http1_head *head);
   slice http1_method_name(int method);
@@ -388,6 +389,20 @@ describe("a request head", function()
     end)
   end)
 
+  it("tells names of every length apart by each of their letters", function()
+    local value = ffi.new("slice[1]")
+    for len = 1, 20 do
+      local name = ("abcdefghijklmnopqrst"):sub(1, len)
+      decode(get(name:upper() .. ": 1"), nil, function(head)
+        assert.is_true(lib.http1_head_find(head, support.slice(name), value))
+        for at = 1, len do
+          local other = name:sub(1, at - 1) .. "z" .. name:sub(at + 1)
+          assert.is_false(lib.http1_head_find(head, support.slice(other), value), other)
+        end
+      end)
+    end
+  end)
+
   it("joins the values of a repeated header", function()
     with_head(get("A: 1", "B: x", "a: 2", "A:"), function(head)
       local out = ffi.new("struct http1_spec_buf")
@@ -735,6 +750,16 @@ describe("a request that could be read in two ways is refused:", function()
       refuses(char .. get(), 400, "control character")
     end
     refuses("\22\3\1\2\0\1\0", 400, "control character")
+    for before = 0, 40 do
+      local head = get("X: " .. ("a"):rep(before) .. "\1", "Y: b")
+      assert.equal("error 400 control character", decode(head)[1])
+    end
+  end)
+
+  it("but neither tabs nor bytes beyond ASCII", function()
+    for before = 0, 40 do
+      accepts(get("X: " .. ("\t\200\255"):rep(before) .. "a"), { "head GET /", "done" })
+    end
   end)
 
   it("no Host, two of them, or one that is none", function()
