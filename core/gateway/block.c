@@ -54,16 +54,9 @@ struct block *block_reserve(struct block_writer *writer, int lane, size_t len) {
   return block;
 }
 
-void block_commit(struct block *block, size_t len, mark_kind kind, const hub_position *position) {
-  block->used += (uint32_t)len;
-  if (block->mark_count == block->mark_capacity) {
-    block->mark_capacity = block->mark_capacity > 0 ? block->mark_capacity * 2 : 16;
-    block->marks = mem_realloc(block->marks, block->mark_capacity * sizeof *block->marks);
-  }
-  block_mark *mark = &block->marks[block->mark_count++];
-  mark->end = block->used;
-  mark->kind = kind;
-  if (position != NULL) mark->position = *position;
+void block_grow_marks(struct block *block) {
+  block->mark_capacity = block->mark_capacity > 0 ? block->mark_capacity * 2 : 16;
+  block->marks = mem_realloc(block->marks, block->mark_capacity * sizeof *block->marks);
 }
 
 const block_mark *block_find_mark(const struct block *block, uint32_t offset) {

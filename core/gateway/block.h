@@ -75,8 +75,18 @@ void block_writer_deinit(struct block_writer *writer);
 /* Room for `len` contiguous bytes: the block, whose data + used is where to write; borrowed from
  * the lane. Followed by block_commit. More than BLOCK_BYTES gives a block of its own size. */
 struct block *block_reserve(struct block_writer *writer, int lane, size_t len);
-/* `len` bytes were written, and end a message. */
-void block_commit(struct block *block, size_t len, mark_kind kind, const hub_position *position);
+/* What block_commit does when there is no room for another mark. */
+void block_grow_marks(struct block *block);
+/* `len` bytes were written, and end a message. Inline: once a message. */
+static inline void block_commit(struct block *block, size_t len, mark_kind kind,
+                                const hub_position *position) {
+  block->used += (uint32_t)len;
+  if (__builtin_expect(block->mark_count == block->mark_capacity, 0)) block_grow_marks(block);
+  block_mark *mark = &block->marks[block->mark_count++];
+  mark->end = block->used;
+  mark->kind = kind;
+  if (position != NULL) mark->position = *position;
+}
 
 /* A block of its own with room for `capacity` bytes; one reference, the caller's. */
 struct block *block_new(struct block_pool *pool, size_t capacity);

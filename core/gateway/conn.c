@@ -300,20 +300,17 @@ char *conn_reserve(struct conn *conn, size_t len) {
   return block->data + block->used;
 }
 
-void conn_commit(struct conn *conn, const char *place, size_t len) {
+void conn_commit(struct conn *conn, size_t len) {
   struct worker *worker = conn->worker;
-  struct block *block = worker->blocks.lanes[BLOCK_PRIVATE];
-  block_commit(block, len, MARK_PRIVATE, NULL);
-  outbox_push_block(&conn->outbox, block, place, len);
+  outbox_push_private(&conn->outbox, worker->blocks.lanes[BLOCK_PRIVATE], len);
   worker->pushed_bytes += len;
   worker_mark_dirty(worker, &conn->outbox);
 }
 
 void conn_push_bytes(struct conn *conn, slice bytes) {
   if (conn->stream == NULL || bytes.len == 0) return;
-  char *place = conn_reserve(conn, bytes.len);
-  memcpy(place, bytes.data, bytes.len);
-  conn_commit(conn, place, bytes.len);
+  memcpy(conn_reserve(conn, bytes.len), bytes.data, bytes.len);
+  conn_commit(conn, bytes.len);
 }
 
 /* What is held back is not handed over. */

@@ -197,7 +197,7 @@ void conn_refuse(struct conn *conn, int code, slice reason);
 /* Room for `len` bytes that end a message to this connection alone; to be filled and committed
  * before anything else is queued. Its stream is open; no limit is looked at. */
 char *conn_reserve(struct conn *conn, size_t len);
-void conn_commit(struct conn *conn, const char *place, size_t len);
+void conn_commit(struct conn *conn, size_t len);
 /* The same for bytes that stand somewhere else; none are queued once the stream is closed. */
 void conn_push_bytes(struct conn *conn, slice bytes);
 /* Whether `len` more bytes fit below max_outbox (what can be written now is written to find out).

@@ -98,13 +98,13 @@ block_mark encoding_mark(const struct message *message) {
 static void copy_to_lane(struct worker *worker, struct message *message, encoding_kind kind,
                          slice bytes) {
   struct block *block = block_reserve(&worker->blocks, (int)kind, bytes.len);
-  char *place = block->data + block->used;
-  memcpy(place, bytes.data, bytes.len);
+  uint32_t at = block->used;
+  memcpy(block->data + at, bytes.data, bytes.len);
   block_mark mark = encoding_mark(message);
   block_commit(block, bytes.len, mark.kind, &mark.position);
   worker->encodings.lanes[kind].release = message->release;
   worker->encodings.lanes[kind].block = block;
-  worker->encodings.lanes[kind].at = (uint32_t)(place - block->data);
+  worker->encodings.lanes[kind].at = at;
   worker->encodings.lanes[kind].len = (uint32_t)bytes.len;
 }
 
@@ -119,11 +119,11 @@ static void push_unframed(struct worker *worker, struct message *message, encodi
                           struct outbox *outbox) {
   slice bytes = encoding_bytes(worker, message, kind, true);
   struct block *block = block_reserve(&worker->blocks, BLOCK_PRIVATE, bytes.len);
-  char *place = block->data + block->used;
-  memcpy(place, bytes.data, bytes.len);
+  uint32_t at = block->used;
+  memcpy(block->data + at, bytes.data, bytes.len);
   block_mark mark = encoding_mark(message);
   block_commit(block, bytes.len, mark.kind, &mark.position);
-  outbox_push_block(outbox, block, place, bytes.len);
+  outbox_push_block(outbox, block, at, (uint32_t)bytes.len);
 }
 
 void encoding_push(struct worker *worker, struct message *message, encoding_kind kind,
@@ -141,5 +141,5 @@ void encoding_push(struct worker *worker, struct message *message, encoding_kind
     copy_to_lane(worker, message, kind, bytes);
   }
   const struct encoding_copy *copy = &worker->encodings.lanes[kind];
-  outbox_push_block(outbox, copy->block, copy->block->data + copy->at, copy->len);
+  outbox_push_block(outbox, copy->block, copy->at, copy->len);
 }

@@ -66,8 +66,7 @@ static void push(struct http_conn *http, slice head, slice body) {
   char *place = block->data + block->used;
   memcpy(place, head.data, head.len);
   if (body.len > 0) memcpy(place + head.len, body.data, body.len);
-  block_commit(block, head.len + body.len, MARK_PRIVATE, NULL);
-  outbox_push_block(&http->outbox, block, place, head.len + body.len);
+  outbox_push_private(&http->outbox, block, head.len + body.len);
   worker_mark_dirty(http->worker, &http->outbox);
 }
 

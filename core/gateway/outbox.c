@@ -147,9 +147,8 @@ static outbox_item *push(struct outbox *outbox) {
   return item_at(queue, queue->count++);
 }
 
-void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len) {
-  uint32_t at = (uint32_t)(data - block->data); /* blocks are smaller than 4 GiB */
-  if (outbox_push_slice(outbox, block, at, (uint32_t)len)) return;
+void outbox_queue_block(struct outbox *outbox, struct block *block, uint32_t at, uint32_t len) {
+  const char *data = block->data + at;
   struct outbox_queue *queue = queue_of(outbox);
   queue->bytes += len;
   if (queue->count > 0) {

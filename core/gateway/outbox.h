@@ -64,10 +64,8 @@ void outbox_deinit(struct outbox *outbox);
  * stream. */
 void outbox_take(struct outbox *outbox, struct outbox *from);
 
-/* Queues bytes of a block (retained); extends what is last there when adjacent. */
-void outbox_push_block(struct outbox *outbox, struct block *block, const char *data, size_t len);
-/* The same for block->data[at .. at + len) where that gives one slice, else nothing is done: false.
- * Inline: once a delivery. */
+/* Queues block->data[at .. at + len) (retained) where that gives one slice, else nothing is done:
+ * false. Inline: once a delivery. */
 static inline bool outbox_push_slice(struct outbox *outbox, struct block *block, uint32_t at,
                                      uint32_t len) {
   if (outbox->block == NULL && outbox->queue == NULL) {
@@ -78,6 +76,19 @@ static inline bool outbox_push_slice(struct outbox *outbox, struct block *block,
   }
   outbox->len += len;
   return true;
+}
+/* What outbox_push_block does when that takes a queue. */
+void outbox_queue_block(struct outbox *outbox, struct block *block, uint32_t at, uint32_t len);
+/* Queues bytes of a block (retained); extends what is last there when adjacent. */
+static inline void outbox_push_block(struct outbox *outbox, struct block *block, uint32_t at,
+                                     uint32_t len) {
+  if (!outbox_push_slice(outbox, block, at, len)) outbox_queue_block(outbox, block, at, len);
+}
+/* Ends a message of `len` bytes behind what the block has, which is for this outbox alone. */
+static inline void outbox_push_private(struct outbox *outbox, struct block *block, size_t len) {
+  uint32_t at = block->used;
+  block_commit(block, len, MARK_PRIVATE, NULL);
+  outbox_push_block(outbox, block, at, (uint32_t)len);
 }
 /* Queues bytes that live in a message (retained). */
 void outbox_push_message(struct outbox *outbox, struct message *message, slice bytes);

@@ -24,7 +24,7 @@ static bool push_event(struct conn *conn, const sse_event *event) {
   } else {
     sse_encode_chunk(event, event_len, place);
   }
-  conn_commit(conn, place, len);
+  conn_commit(conn, len);
   return true;
 }
 

@@ -44,7 +44,7 @@ static void push_frame(struct conn *conn, ws_opcode opcode, slice payload) {
   char *place = conn_reserve(conn, header + payload.len);
   ws_frame_encode(place, opcode, true, payload.len);
   if (payload.len > 0) memcpy(place + header, payload.data, payload.len);
-  conn_commit(conn, place, header + payload.len);
+  conn_commit(conn, header + payload.len);
 }
 
 static void push_close(struct ws_conn *ws, int code, slice reason) {
