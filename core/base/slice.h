@@ -92,11 +92,17 @@ static inline bool slice_is_equal_nocase(slice a, slice b) {
          ascii_lower_word(slice_load_word(b.data + len - 8));
 }
 
+static inline bool is_blank(char c) {
+  return c == ' ' || c == '\t';
+}
+
 /* Spaces and tabs off both ends (HTTP's optional white space). */
 static inline slice slice_trim(slice s) {
-  while (s.len > 0 && (s.data[0] == ' ' || s.data[0] == '\t')) s = slice_skip(s, 1);
-  while (s.len > 0 && (s.data[s.len - 1] == ' ' || s.data[s.len - 1] == '\t')) s.len--;
-  return s;
+  const char *at = s.data;
+  const char *end = at + s.len;
+  while (at < end && is_blank(*at)) at++;
+  while (at < end && is_blank(end[-1])) end--;
+  return slice_of(at, (size_t)(end - at));
 }
 
 /* Splits at the first `separator`: returns what is before it and leaves what is after it in
