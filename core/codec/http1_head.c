@@ -165,19 +165,24 @@ typedef struct {
   bool has_escapes;
 } target_parts;
 
+/* What each byte says of the target it stands in; most say nothing. */
+enum { TARGET_BAD = 1, TARGET_QUERY = 2, TARGET_ESCAPE = 4 };
+static const uint8_t target_marks[256] = {
+    [0x00 ... ' '] = TARGET_BAD, ['#'] = TARGET_BAD,    [0x7f ... 0xff] = TARGET_BAD,
+    ['?'] = TARGET_QUERY,        ['%'] = TARGET_ESCAPE,
+};
+
 static target_parts split_target(slice *rest) {
-  target_parts parts = {.is_valid = true};
   slice text = slice_split(rest, ' ');
-  parts.path_len = text.len;
-  for (size_t i = 0; i < text.len; i++) {
-    unsigned char c = (unsigned char)text.data[i];
-    if (c > '?' && c < 0x7f) continue; /* letters, most of all */
-    if (c <= 0x20 || c >= 0x7f || c == '#') parts.is_valid = false;
-    if (c == '?' && parts.path_len == text.len) parts.path_len = i;
-    if (c == '%') parts.has_escapes = true;
-  }
-  parts.text = text;
-  return parts;
+  uint8_t marks = 0;
+  for (size_t i = 0; i < text.len; i++) marks |= target_marks[(unsigned char)text.data[i]];
+  slice query = text;
+  return (target_parts){
+      .text = text,
+      .path_len = (marks & TARGET_QUERY) != 0 ? slice_split(&query, '?').len : text.len,
+      .is_valid = (marks & TARGET_BAD) == 0,
+      .has_escapes = (marks & TARGET_ESCAPE) != 0,
+  };
 }
 
 /* Takes "scheme://authority" off an absolute target; the authority becomes the host. */

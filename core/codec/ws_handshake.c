@@ -62,15 +62,14 @@ void ws_handshake_accept(slice key, char out[WS_HANDSHAKE_ACCEPT_BYTES]) {
   digest_base64_encode(slice_of(digest, sizeof(digest)), false, out);
 }
 
-static bool is_base64(char c) {
-  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '+' ||
-         c == '/';
-}
+static const bool is_base64[256] = {
+    ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true, ['+'] = true, ['/'] = true,
+};
 
 bool ws_handshake_key_is_valid(slice key) {
   if (key.len != KEY_BYTES || key.data[22] != '=' || key.data[23] != '=') return false;
   for (size_t i = 0; i < KEY_CHARACTERS; i++) {
-    if (!is_base64(key.data[i])) return false;
+    if (!is_base64[(unsigned char)key.data[i]]) return false;
   }
   /* The last character carries two bits; that its other four are zero (RFC 4648 section 3.5) is not
    * asked for, since the key is never decoded and clients exist that write anything there. */
