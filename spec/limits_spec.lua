@@ -25,6 +25,55 @@ describe("A limit", function()
     assert.equal(200, server:get("/").status)
   end)
 
+  it(
+    "bounds event streams too: more are asked to come back, which a browser understands",
+    function()
+      local server = gateway.start({
+        arguments = { "--limit-connections", "1" },
+        app = [[
+        app:websocket("/ws", {})
+        app:sse("/feed", { origins = { "http://other.example" } })
+      ]],
+      })
+      local open = server:websocket("/ws")
+      local headers = { Origin = "http://other.example" }
+      local retries = {}
+      for i = 1, 5 do
+        local refused = server:get("/feed", { headers = headers }):expect(200)
+        assert.equal("text/event-stream", refused.headers["content-type"])
+        assert.equal("http://other.example", refused.headers["access-control-allow-origin"])
+        retries[i] = tonumber(refused.body:match("^retry: (%d+)\n\n$"))
+        assert.is_true(retries[i] >= 5000 and retries[i] < 15000, refused.body)
+      end
+      assert.is_true(math.max(unpack(retries)) > math.min(unpack(retries)))
+      server:get("/ws"):expect(426)
+      local other = server:websocket("/ws", { any_status = true })
+      assert.equal(503, other.status)
+      open:close()
+      server:wait_for({ connections = 0, http = 0 })
+      server:sse("/feed")
+    end
+  )
+
+  it("bounds those who are heard beyond the limit of connections", function()
+    local server = gateway.start({
+      arguments = { "--limit-connections", "1" },
+      app = [[app:websocket("/ws", {}) app:sse("/feed", {})]],
+    })
+    server:websocket("/ws")
+    local silent = {}
+    for i = 1, 8 do
+      silent[i] = server:raw()
+    end
+    server:wait_for({ http = 8 })
+    assert.truthy(server:raw():expect_closed():find("^HTTP/1.1 503 "))
+    silent[1]:close()
+    server:wait_for(function(counters)
+      return counters.http == 7
+    end)
+    server:get("/feed"):expect(200)
+  end)
+
   it("bounds a message, by the route's own size", function()
     local server = gateway.start({
       app = [[

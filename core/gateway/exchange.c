@@ -1,6 +1,12 @@
 #include "gateway/exchange.h"
 
+#include <stdio.h>
+
 #include "base/mem.h"
+#include "base/random.h"
+
+/* Spread, so that those who were refused together do not come back together. */
+enum { RETRY_LEAST_MS = 5000, RETRY_SPREAD_MS = 10000 };
 
 void exchange_respond(struct exchange *exchange, const response *answer) {
   REQUIRE(!exchange->is_answered);
@@ -17,6 +23,21 @@ void exchange_respond_text(struct exchange *exchange, int status, slice text) {
   response_header type = {SLICE("Content-Type"), SLICE("text/plain; charset=utf-8")};
   response plain = {.status = status, .body = text, .headers = &type, .header_count = 1};
   exchange_respond(exchange, &plain);
+}
+
+void exchange_respond_busy(struct exchange *exchange) {
+  if (exchange->route->kind != ROUTE_SSE) {
+    exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
+    return;
+  }
+  char retry[32];
+  unsigned retry_ms = RETRY_LEAST_MS + (unsigned)(random_u64() % RETRY_SPREAD_MS);
+  int len = snprintf(retry, sizeof retry, "retry: %u\n\n", retry_ms);
+  response_header headers[] = {{SLICE("Content-Type"), SLICE("text/event-stream")},
+                               {SLICE("Cache-Control"), SLICE("no-cache")}};
+  response stream = {
+      .status = 200, .body = slice_of(retry, (size_t)len), .headers = headers, .header_count = 2};
+  exchange_respond(exchange, &stream);
 }
 
 void exchange_admit(struct exchange *exchange) {

@@ -57,6 +57,11 @@ void exchange_respond_file(struct exchange *exchange, const response *head, slic
 /* Answers with a status and a line of text. */
 void exchange_respond_text(struct exchange *exchange, int status, slice text);
 
+/* Refuses for want of room: 503, and on an SSE route an event stream that ends at once and asks to
+ * be tried again after a while, since a browser's EventSource gives up for good on any status but
+ * 200. */
+void exchange_respond_busy(struct exchange *exchange);
+
 /* After `authenticate`: the peer may enter: an HTTP route's handler runs next (hooks->request); a
  * WebSocket or SSE route becomes a connection. */
 void exchange_admit(struct exchange *exchange);

@@ -11,6 +11,10 @@
 #include "gateway/http_conn_internal.h"
 #include "gateway/worker.h"
 
+/* Connections beyond the limit whose request is read, so that an event stream can be refused in a
+ * way that its browser understands; others are refused unheard. They take spare descriptors. */
+enum { MAX_GUESTS = 8 };
+
 /* What a linger reads and throws away at most: enough for a form that was refused. */
 enum { LINGER_BYTES = 1024 * 1024 };
 
@@ -129,6 +133,7 @@ static void on_closed(void *owner) {
   struct http_conn *http = owner;
   http->state = HTTP_CLOSING;
   if (http->has_exchange) http_exchange_cancel(http);
+  if (http->is_guest) http->worker->guest_count--;
   gateway_leave(http->worker->gateway, http->address, http->is_welcome);
   http_conn_retire(http);
 }
@@ -142,7 +147,11 @@ void http_conn_open(struct worker *worker, struct stream *stream, slice address)
   http->http_minor = 1;
   http->state = HTTP_READING_HEAD;
   set_timer(http, worker->limits->header_timeout);
-  if (http->is_welcome) {
+  if (!http->is_welcome && worker->guest_count < MAX_GUESTS) {
+    http->is_guest = true;
+    worker->guest_count++;
+  }
+  if (http->is_welcome || http->is_guest) {
     stream_set_reading(http->stream, true);
   } else {
     http_conn_fail(http, 503, "too many connections");

@@ -43,7 +43,8 @@ struct http_conn {
   size_t lingered_bytes;
   http_state state;
   uint8_t http_minor; /* of the request under way */
-  bool is_welcome;    /* counted among the connections */
+  bool is_welcome;    /* counted among the connections; else it is heard only to be refused */
+  bool is_guest;      /* not welcome, and counted in worker->guest_count */
   bool is_head;       /* it is a HEAD request */
   bool is_admitted;   /* authenticate let it in, or was not asked */
   bool has_exchange;  /* the request has a route: the script may know of it */

@@ -49,7 +49,7 @@ static void forget(struct http_conn *http, bool keep_request) {
 
 /* An answer before the whole body came ends the connection: the rest is not worth reading. */
 static void note_last(struct http_conn *http, const struct http1_head *head) {
-  if (!head->keep_alive || http->worker->stage != WORKER_SERVING ||
+  if (!head->keep_alive || !http->is_welcome || http->worker->stage != WORKER_SERVING ||
       (http->state == HTTP_READING_BODY && has_body(head))) {
     http->is_last = true;
   }
@@ -400,6 +400,8 @@ void http_exchange_begin(struct http_conn *http) {
   int status = judge(http, &reason);
   if (status != 0) {
     exchange_respond_text(exchange, status, slice_of_string(reason));
+  } else if (!http->is_welcome) {
+    exchange_respond_busy(exchange);
   } else if ((match.route->handlers & HANDLER_AUTHENTICATE) == 0) {
     exchange_admit(exchange);
   } else {

@@ -93,6 +93,7 @@ struct worker {
   uint64_t conn_count;
   uint64_t http_count;
   uint64_t exchange_count;
+  uint64_t guest_count;       /* of http, those beyond the limit of connections that are heard */
   uint64_t turn_ms;           /* clock_now_ms when the turn's round began */
   struct histogram stalls;    /* of times between two polls, in nanoseconds */
   uint64_t turn_checked_ns;   /* when the last turn ended */

@@ -200,7 +200,7 @@ static struct task *exchange_task(struct exchange *exchange, const char *event, 
                                   task_end on_end) {
   struct task *task = task_take(app_route(exchange->route)->generation, event, on_end);
   if (task == NULL) {
-    exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
+    exchange_respond_busy(exchange);
     return NULL;
   }
   task->exchange = exchange;
