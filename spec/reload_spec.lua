@@ -571,6 +571,17 @@ describe("A file that is saved", function()
     server:get("/"):expect(200, "again")
   end)
 
+  it("may be one that was required late, by a handler", function()
+    local server = start({
+      script = script('app:get("/", function() return require("late") end)'),
+      files = { ["late.lua"] = 'return "one"' },
+    })
+    server:get("/"):expect(200, "one")
+    server:edit("late.lua", 'return "two"')
+    server.log:expect("generation 2 live: .*late.lua changed")
+    server:get("/"):expect(200, "two")
+  end)
+
   it("is an error in the log, until it is mended", function()
     local server = start()
     server.log:allow("generation 1 stays live")

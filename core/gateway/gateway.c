@@ -292,6 +292,7 @@ static void on_sweep(uv_timer_t *timer) {
   judge_drain(gateway);
   hub_sweep(gateway->hub);
   shared_sweep(gateway->shared);
+  reload_tend(gateway);
   mem_tend();
 }
 

@@ -399,6 +399,14 @@ void reload_begin(struct gateway *gateway) {
   look_at_files(gateway);
 }
 
+void reload_tend(struct gateway *gateway) {
+  struct reload *reload = &gateway->reload;
+  if (!reload->is_watching || reload->stage != RELOAD_IDLE) return;
+  if (!sources_has_grown(reload->live)) return;
+  watch_files(gateway);
+  look_at_files(gateway); /* what was saved before it was watched */
+}
+
 void reload_stop(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   reload->stage = RELOAD_STOPPED;

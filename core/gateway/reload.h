@@ -68,6 +68,8 @@ struct reload {
 void reload_init(struct gateway *gateway);
 /* All workers serve the first generation: files are watched from here on. */
 void reload_begin(struct gateway *gateway);
+/* To be called once a second: looks for files that were read late. */
+void reload_tend(struct gateway *gateway);
 /* The gateway stops: nothing is loaded any more, and whoever waits is told so. */
 void reload_stop(struct gateway *gateway);
 /* The loop's end, before its handles are closed; and when that is gone. */

@@ -22,7 +22,8 @@ struct source {
 struct sources {
   pthread_mutex_t lock;
   struct map by_path;
-  bool is_over; /* the texts are forgotten */
+  bool is_over;   /* the texts are forgotten */
+  bool has_grown; /* since it was last asked */
 };
 
 /* False: `*error` says why. */
@@ -89,6 +90,7 @@ static struct source *add(struct sources *sources, slice path) {
   }
   buf_deinit(&text);
   map_insert(&sources->by_path, &source->entry, slice_of(source->path, path.len));
+  sources->has_grown = true;
   return source;
 }
 
@@ -155,10 +157,20 @@ slice sources_line(struct sources *sources, slice path, unsigned number) {
 
 void sources_for_each(struct sources *sources, void (*visit)(void *context, const char *path),
                       void *context) {
+  pthread_mutex_lock(&sources->lock);
   for (struct map_entry *entry = map_next(&sources->by_path, NULL); entry != NULL;
        entry = map_next(&sources->by_path, entry)) {
     visit(context, MAP_OWNER(entry, struct source, entry)->path);
   }
+  pthread_mutex_unlock(&sources->lock);
+}
+
+bool sources_has_grown(struct sources *sources) {
+  pthread_mutex_lock(&sources->lock);
+  bool has_grown = sources->has_grown;
+  sources->has_grown = false;
+  pthread_mutex_unlock(&sources->lock);
+  return has_grown;
 }
 
 static bool has_changed(const struct source *source) {

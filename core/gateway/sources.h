@@ -28,7 +28,9 @@ void sources_forget_texts(struct sources *sources);
  * with "..." is the end of one, as Lua shortens it. Borrowed until sources_forget_texts. */
 slice sources_line(struct sources *sources, slice path, unsigned number);
 
-/* Calls `visit` for each file. The sources must not be used by other threads meanwhile. */
+/* Whether a file was read for the first time since the last call: modules may be required late. */
+bool sources_has_grown(struct sources *sources);
+/* Calls `visit`, which must not ask for sources, for each file. */
 void sources_for_each(struct sources *sources, void (*visit)(void *context, const char *path),
                       void *context);
 /* Appends the paths of files that are not as they were when they were first read, to be told to
