@@ -94,6 +94,7 @@ describe("perigee reload", function()
     for _, fd in ipairs(silent) do
       posix.close(fd)
     end
+    server:settle() -- their ends have been seen
     local function say(text)
       local fd = assert(posix.connect({ path = socket }))
       pcall(posix.write_pipe, fd, text)

@@ -112,10 +112,7 @@ static void on_discard_posted(void *context) {
 static void post_all(struct gateway *gateway, inbox_task task) {
   struct reload_part *parts = gateway->reload.parts;
   pthread_mutex_lock(&gateway->lock);
-  for (size_t i = 0; i < gateway->worker_count; i++) {
-    parts[i].worker = &gateway->workers[i];
-    parts[i].has_answered = false;
-  }
+  for (size_t i = 0; i < gateway->worker_count; i++) parts[i].has_answered = false;
   pthread_mutex_unlock(&gateway->lock);
   for (size_t i = 0; i < gateway->worker_count; i++) {
     /* A worker that is gone has nothing to say. */
@@ -389,6 +386,9 @@ static char *directory_of(const char *path) {
 void reload_begin(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   sources_forget_texts(reload->live);
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    reload->parts[i].worker = &gateway->workers[i];
+  }
   if (gateway->config->is_unwatched) return;
   char *root = directory_of(gateway->config->script);
   watch_init(&reload->watch, &gateway->loop, root, on_change, gateway);
