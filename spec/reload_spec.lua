@@ -617,6 +617,24 @@ describe("A file that is saved", function()
   end)
 end)
 
+describe("A generation that a timer holds", function()
+  it("is named when it is a minute old", function()
+    local server = gateway.start({
+      script = script("app:on_start(function()\nperigee.after(3600, function() end)\nend)"),
+      workers = 1,
+      clock = "frozen",
+    })
+    server:edit("main.lua", script(""))
+    server:reload()
+    server:advance(60)
+    server.log:expect(
+      "generation 1 is held by 1 timer of perigee.after, the last due in 3540 s %(.*main.lua:2%)"
+    )
+    server:advance(3540)
+    assert.equal(1, server:counters().generations)
+  end)
+end)
+
 describe("A generation that the script holds", function()
   local function held(body, message)
     local server = gateway.start({ script = script(body), workers = 1, clock = "frozen" })

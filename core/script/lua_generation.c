@@ -151,6 +151,7 @@ static void on_retire(struct timer *timer) {
   struct generation *generation = CONTAINER_OF(timer, struct generation, retire);
   generation_retain(generation);
   tasks_retire(generation);
+  lua_timer_log_pending(generation);
   generation_release(generation);
 }
 

@@ -187,6 +187,26 @@ void lua_timer_stop_all(struct script *script) {
   }
 }
 
+void lua_timer_log_pending(const struct generation *generation) {
+  struct script *script = generation->script;
+  const struct after *last = NULL;
+  unsigned count = 0;
+  for (struct list *link = script->afters.next; link != &script->afters; link = link->next) {
+    const struct after *after = LIST_OWNER(link, struct after, link);
+    if (after->generation != generation) continue;
+    count++;
+    if (last == NULL || after->timer.due_ms > last->timer.due_ms) last = after;
+  }
+  if (last == NULL) return;
+  lua_Debug about;
+  ref_push(script->L, last->handler);
+  lua_getinfo(script->L, ">S", &about);
+  log_info("generation %llu is held by %u timer%s of perigee.after, the last due in %.0f s (%s:%d)",
+           (unsigned long long)generation->number, count, count == 1 ? "" : "s",
+           (double)(last->timer.due_ms - clock_now_ms()) / 1000, about.short_src,
+           about.linedefined);
+}
+
 /* True when another may be made; else nil, message and code are pushed. */
 static bool check_room(lua_State *L, const struct script *script) {
   if (script->is_stopping) {

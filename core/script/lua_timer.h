@@ -14,6 +14,9 @@ void everies_start(struct generation *generation, struct generation *older);
 /* Frees them. */
 void everies_free(struct generation *generation);
 
+/* Logs the pending timers of perigee.after that hold an older generation, if there are any. */
+void lua_timer_log_pending(const struct generation *generation);
+
 /* Stops the recurring ones, and forgets all others. */
 void lua_timer_stop_all(struct script *script);
 
