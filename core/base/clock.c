@@ -60,6 +60,12 @@ bool clock_is_frozen(void) {
   return atomic_load(&frozen_now_ns) > 0;
 }
 
+void clock_thaw(void) {
+  atomic_store(&frozen_now_ns, 0);
+  atomic_store(&frozen_wall_ns, 0);
+  atomic_store(&advanced_ns, 0);
+}
+
 void clock_advance(uint64_t ms) {
   atomic_fetch_add(&advanced_ns, ms * NS_PER_MS);
 }

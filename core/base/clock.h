@@ -26,6 +26,8 @@ uint64_t clock_real_ns(void);
 /* For tests: from now on time stands still but for clock_advance. Any thread. */
 void clock_freeze(void);
 bool clock_is_frozen(void);
+/* It shows the real time again, whatever it was moved by: for the next gateway of the process. */
+void clock_thaw(void);
 /* For tests: moves both clocks forward. Any thread; waking those who wait is the caller's affair.
  */
 void clock_advance(uint64_t ms);

@@ -11,6 +11,22 @@ static const char *const names[] = {"debug", "info", "warn", "error", "off"};
 static atomic_int threshold = LOG_INFO;
 static _Thread_local char label[64];
 
+/* One write a line, so that lines of several threads do not mix. A full pipe loses the line: the
+ * gateway does not stop for its log. */
+static void write_to_stderr(void *context, slice line) {
+  (void)context;
+  ssize_t ignored = write(STDERR_FILENO, line.data, line.len);
+  (void)ignored;
+}
+
+static log_sink sink = write_to_stderr;
+static void *sink_context;
+
+void log_set_sink(log_sink given, void *context) {
+  sink = given != NULL ? given : write_to_stderr;
+  sink_context = context;
+}
+
 void log_set_level(log_level level) {
   atomic_store(&threshold, (int)level);
 }
@@ -66,10 +82,7 @@ void log_write_text(log_level level, slice text) {
     len += escape(text.data[i], line + len);
   }
   line[len++] = '\n';
-  /* One write a line, so that lines of several threads do not mix. A full pipe loses the line:
-   * the gateway does not stop for its log. */
-  ssize_t ignored = write(STDERR_FILENO, line, len);
-  (void)ignored;
+  sink(sink_context, slice_of(line, len));
 }
 
 void log_write(log_level level, const char *format, ...) {

@@ -1,4 +1,4 @@
-/* The gateway's log: one line on standard error a call, with time, level and where it comes from.
+/* The gateway's log: one line a call, on standard error, with time, level and where it comes from.
  *
  * Any thread. Control characters are escaped and a line ends after LOG_LINE_BYTES, so that no peer
  * and no script can forge or flood lines. */
@@ -18,6 +18,11 @@ void log_set_level(log_level level);
 bool log_is_enabled(log_level level);
 /* "debug", "info", "warn", "error", "off"; false for anything else. */
 bool log_level_parse(slice name, log_level *out);
+
+/* Where lines go, whole and with their newline: to standard error by default, and with NULL. Before
+ * there are threads that log. */
+typedef void (*log_sink)(void *context, slice line);
+void log_set_sink(log_sink sink, void *context);
 
 /* What the lines of this thread carry besides time and level, "worker 2" say; copied, cut at 63
  * bytes. */
