@@ -9,6 +9,7 @@ VERSION := 0.1.0
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LUADIR ?= $(PREFIX)/share/lua/5.1
+LIBDIR ?= $(PREFIX)/lib/lua/5.1
 DATADIR ?= $(PREFIX)/share/perigee
 DOCDIR ?= $(PREFIX)/share/doc/perigee
 DESTDIR ?=
@@ -42,7 +43,7 @@ endif
 .SUFFIXES:
 
 .PHONY: all
-all: $(BUILD)/perigee
+all: $(BUILD)/perigee $(BUILD)/perigee_core.so
 
 # Goals for people ------------------------------------------------------------------------------
 
@@ -166,6 +167,9 @@ force:
 sources := $(wildcard core/*/*.c core/*.c)
 objects := $(sources:core/%.c=$(BUILD)/core/%.o)
 llhttp_objects := $(if $(LLHTTP_SOURCES),$(patsubst %,$(BUILD)/llhttp/%.o,api http llhttp))
+# The same gateway is a program and a module for Lua; each has its own way in.
+program_objects := $(patsubst core/%.c,$(BUILD)/core/%.o,core/main.c $(wildcard core/command_*.c))
+module_objects := $(BUILD)/core/module.o
 pure_objects := $(filter $(BUILD)/core/base/% $(BUILD)/core/codec/% $(BUILD)/core/pubsub/%, \
   $(objects)) $(llhttp_objects)
 # What the gateway runs; testing/ runs in busted, template/ is what `perigee new` copies.
@@ -199,7 +203,7 @@ $(BUILD)/embedded_lua.o: $(BUILD)/embedded_lua.c core/script/embedded_lua.h $(BU
 
 # What is built ---------------------------------------------------------------------------------
 
-$(BUILD)/perigee: $(objects) $(llhttp_objects) $(BUILD)/embedded_lua.o
+$(BUILD)/perigee: $(filter-out $(module_objects),$(objects)) $(llhttp_objects) $(BUILD)/embedded_lua.o
 	@echo '  LINK    $@'
 	$(quiet)$(CC) $(own_ldflags) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
 
@@ -208,6 +212,14 @@ $(BUILD)/libperigee-core.so: $(pure_objects)
 	@echo '  LINK    $@'
 	$(quiet)$(CC) -shared $(own_ldflags) $(library_ldflags) $(CFLAGS) $(LDFLAGS) $^ $(CORE_LIBS) -o $@
 
+# Lua's own functions are those of the process that loads it. It stays loaded: threads that end later
+# than Lua may have been its callers.
+$(BUILD)/perigee_core.so: $(filter-out $(program_objects),$(objects)) $(llhttp_objects) \
+  $(BUILD)/embedded_lua.o .ci/module.map
+	@echo '  LINK    $@'
+	$(quiet)$(CC) -shared -Wl,-z,nodelete -Wl,--version-script=.ci/module.map $(own_ldflags) $(CFLAGS) \
+	  $(LDFLAGS) $(filter %.o,$^) $(MODULE_LIBS) -o $@
+
 # npm leaves this file last, with everything in its place.
 spec/browser/node_modules/.package-lock.json: spec/browser/package.json \
   spec/browser/package-lock.json
@@ -215,7 +227,8 @@ spec/browser/node_modules/.package-lock.json: spec/browser/package.json \
 	@touch $@
 
 .PHONY: specs
-specs: $(BUILD)/perigee $(BUILD)/libperigee-core.so spec/browser/node_modules/.package-lock.json
+specs: $(BUILD)/perigee $(BUILD)/perigee_core.so $(BUILD)/libperigee-core.so \
+  spec/browser/node_modules/.package-lock.json
 	@CC='$(CC)' SANITIZE='$(SANITIZE)' .ci/specs $(BUILD) $(SPECS)
 
 # Lint ------------------------------------------------------------------------------------------
@@ -263,6 +276,8 @@ measure: $(BUILD)/perigee $(BUILD)/bench/loadgen $(BUILD)/bench/floor
 install: all
 	$(INSTALL) -d '$(DESTDIR)$(BINDIR)'
 	$(INSTALL) -m 755 $(BUILD)/perigee '$(DESTDIR)$(BINDIR)/perigee'
+	$(INSTALL) -d '$(DESTDIR)$(LIBDIR)'
+	$(INSTALL) -m 755 $(BUILD)/perigee_core.so '$(DESTDIR)$(LIBDIR)/perigee_core.so'
 	.ci/install-tree lua '$(DESTDIR)$(LUADIR)'
 	.ci/install-tree scripts '$(DESTDIR)$(DATADIR)/scripts'
 	.ci/install-tree docs '$(DESTDIR)$(DOCDIR)'

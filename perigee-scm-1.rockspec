@@ -26,5 +26,6 @@ build = {
     PREFIX = "$(PREFIX)",
     BINDIR = "$(BINDIR)",
     LUADIR = "$(LUADIR)",
+    LIBDIR = "$(LIBDIR)",
   },
 }

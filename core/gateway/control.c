@@ -1,5 +1,7 @@
+#define _GNU_SOURCE /* vasprintf */
 #include "gateway/control.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,6 +12,35 @@
 #include "base/mem.h"
 #include "codec/json_encode.h"
 #include "gateway/gateway_internal.h"
+
+/* --- answers --- */
+
+static void write_to_stdout(void *context, slice line) {
+  (void)context;
+  fwrite(line.data, 1, line.len, stdout);
+  fflush(stdout);
+}
+
+static control_sink sink = write_to_stdout;
+static void *sink_context;
+
+void control_set_sink(control_sink given, void *context) {
+  sink = given != NULL ? given : write_to_stdout;
+  sink_context = context;
+}
+
+__attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
+  char *text;
+  va_list arguments;
+  va_start(arguments, format);
+  int len = vasprintf(&text, format, arguments);
+  va_end(arguments);
+  REQUIRE(len >= 0);
+  sink(sink_context, slice_of(text, (size_t)len));
+  free(text);
+}
+
+/* --- time --- */
 
 static void for_all(struct gateway *gateway, void (*post)(struct worker *worker)) {
   gateway_expect_acknowledgements(gateway);
@@ -38,7 +69,7 @@ static void advance(struct gateway *gateway, slice argument) {
     settle(gateway);
   }
   hub_sweep(gateway->hub);
-  printf("advanced %s\n", text);
+  say("advanced %s\n", text);
   mem_free(text);
 }
 
@@ -49,8 +80,7 @@ static void on_reloaded(void *context, bool is_live, slice text) {
   buf_append_format(&line, "reloaded {\"generation\":%llu,\"live\":%s,\"text\":",
                     (unsigned long long)gateway->reload.generation, is_live ? "true" : "false");
   if (json_encode_string(&line, text) != JSON_ENCODED) buf_append(&line, SLICE("\"\""));
-  printf("%.*s}\n", (int)line.len, line.data);
-  fflush(stdout);
+  say("%.*s}\n", (int)line.len, line.data);
   buf_deinit(&line);
 }
 
@@ -80,8 +110,7 @@ void control_print_counters(struct gateway *gateway) {
   }
   hub_counts hub = {0};
   if (gateway->hub != NULL) hub = hub_count(gateway->hub);
-  printf(
-      "counters {\"connections\":%llu,\"http\":%llu,\"requests\":%llu,\"messages\":%llu,"
+  say("counters {\"connections\":%llu,\"http\":%llu,\"requests\":%llu,\"messages\":%llu,"
       "\"blocks\":%llu,\"topics\":%llu,\"subscriptions\":%llu,\"tasks\":%llu,\"lua_refs\":%llu,"
       "\"lua_bytes\":%llu,\"hub_topics\":%llu,\"history_messages\":%llu,\"history_bytes\":%llu,"
       "\"releases\":%llu,\"stalls\":%llu,\"stall_p50_us\":%llu,\"stall_p99_us\":%llu,"
@@ -160,8 +189,7 @@ static void exec(struct gateway *gateway, slice argument) {
 }
 
 void control_executed(uint64_t id, slice result) {
-  printf("executed %llu %.*s\n", (unsigned long long)id, (int)result.len, result.data);
-  fflush(stdout);
+  say("executed %llu %.*s\n", (unsigned long long)id, (int)result.len, result.data);
 }
 
 void control_run(struct gateway *gateway, slice line) {
@@ -169,7 +197,7 @@ void control_run(struct gateway *gateway, slice line) {
   slice command = slice_split(&rest, ' ');
   if (slice_is_equal(command, SLICE("freeze"))) {
     clock_freeze();
-    printf("frozen\n");
+    say("frozen\n");
   } else if (slice_is_equal(command, SLICE("advance"))) {
     advance(gateway, rest);
   } else if (slice_is_equal(command, SLICE("counters"))) {
@@ -178,17 +206,16 @@ void control_run(struct gateway *gateway, slice line) {
     control_print_counters(gateway);
   } else if (slice_is_equal(command, SLICE("forget"))) {
     for_all(gateway, worker_post_forget);
-    printf("forgotten\n");
+    say("forgotten\n");
   } else if (slice_is_equal(command, SLICE("collect"))) {
     for_all(gateway, worker_post_collect);
     mem_trim();
-    printf("collected\n");
+    say("collected\n");
   } else if (slice_is_equal(command, SLICE("reload"))) {
     reload_ask(gateway, "asked for", on_reloaded, gateway);
   } else if (slice_is_equal(command, SLICE("exec"))) {
     exec(gateway, rest);
   } else {
-    printf("unknown command\n");
+    say("unknown command\n");
   }
-  fflush(stdout);
 }

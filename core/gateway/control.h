@@ -23,6 +23,11 @@
 
 struct gateway;
 
+/* Where answers go, each a line with its newline: to standard output by default, and with NULL.
+ * Before there are workers. */
+typedef void (*control_sink)(void *context, slice line);
+void control_set_sink(control_sink sink, void *context);
+
 /* Carries out one line and prints its answer. On the main thread; waits for the workers. */
 void control_run(struct gateway *gateway, slice line);
 /* An exec has ended. Any thread. */

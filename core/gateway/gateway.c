@@ -128,6 +128,10 @@ void gateway_expect_acknowledgements(struct gateway *gateway) {
 }
 
 void gateway_wait_for_acknowledgements(struct gateway *gateway) {
+  if (gateway->pump != NULL) {
+    gateway->pump(gateway);
+    return;
+  }
   pthread_mutex_lock(&gateway->lock);
   wait_until(gateway, &gateway->acknowledged_count, gateway->worker_count);
   pthread_mutex_unlock(&gateway->lock);
@@ -422,8 +426,8 @@ static void reserve_descriptors(const struct config *config) {
   if (fd >= 0) close(fd);
 }
 
-static struct gateway *gateway_new(const struct config *config, const struct hooks *hooks,
-                                   const struct listeners *listeners) {
+struct gateway *gateway_new(const struct config *config, const struct hooks *hooks,
+                            const struct listeners *listeners) {
   struct gateway *gateway = mem_alloc_zero(sizeof *gateway);
   const struct limits *limits = &config->limits;
   gateway->config = config;
@@ -447,7 +451,14 @@ static struct gateway *gateway_new(const struct config *config, const struct hoo
   return gateway;
 }
 
-static void gateway_free(struct gateway *gateway) {
+void gateway_forget_shared(struct gateway *gateway) {
+  hub_free(gateway->hub);
+  gateway->hub = NULL;
+  shared_store_free(gateway->shared);
+  gateway->shared = NULL;
+}
+
+void gateway_free(struct gateway *gateway) {
   stall_deinit(gateway);
   for (size_t i = 0; gateway->workers != NULL && i < gateway->worker_count; i++) {
     buf_deinit(&gateway->workers[i].load_error);
@@ -524,14 +535,8 @@ static int run(void *context, const struct supervise_link *supervisor) {
   struct gateway *gateway = gateway_new(config, parts->hooks, &parts->listeners);
   gateway->supervisor = supervisor;
   int code = serve(gateway);
-  /* Histories first: they hold messages, which the counters count. */
-  hub_free(gateway->hub);
-  gateway->hub = NULL;
-  shared_store_free(gateway->shared);
-  if (config->is_test) {
-    control_print_counters(gateway);
-    fflush(stdout);
-  }
+  gateway_forget_shared(gateway);
+  if (config->is_test) control_print_counters(gateway);
   gateway_free(gateway);
   return code;
 }

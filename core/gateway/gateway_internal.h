@@ -1,5 +1,5 @@
-/* The process's struct, for gateway.c, which starts and stops it, reload.c, stall.c, and control.c,
- * which serves tests. */
+/* The process's struct, for gateway.c, which starts and stops it, embedded.c, which does so on one
+ * thread, reload.c, stall.c, and control.c, which serves tests. */
 #ifndef PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
 #define PERIGEE_GATEWAY_GATEWAY_INTERNAL_H
 
@@ -46,6 +46,7 @@ struct gateway {
   size_t ready_count;
   size_t ended_count;
   size_t acknowledged_count;
+  void (*pump)(struct gateway *gateway); /* the worker has no thread: runs it; NULL: it has */
   uint64_t next_due_ms; /* the earliest timer of those that have acknowledged */
   bool may_go_on;
   bool has_verdict; /* may_go_on is decided */
@@ -69,6 +70,14 @@ struct gateway {
   uint64_t stop_asked_ns;
   bool has_ended; /* the workers' threads are joined */
 };
+
+/* All but workers and loop. Config and listeners are the caller's. */
+struct gateway *gateway_new(const struct config *config, const struct hooks *hooks,
+                            const struct listeners *listeners);
+/* Frees what the workers shared, once they have ended. Histories hold messages, which the last
+ * counters count. */
+void gateway_forget_shared(struct gateway *gateway);
+void gateway_free(struct gateway *gateway);
 
 void gateway_expect_acknowledgements(struct gateway *gateway);
 void gateway_wait_for_acknowledgements(struct gateway *gateway);

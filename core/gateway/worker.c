@@ -467,26 +467,23 @@ static void close_loop(struct worker *worker) {
   mem_free(worker->listeners);
 }
 
-static void serve(struct worker *worker) {
+bool worker_load(struct worker *worker) {
+  struct sources *sources = reload_first_sources(worker->gateway);
+  return worker->hooks->load(worker, 1, sources, &worker->load_error);
+}
+
+void worker_begin(struct worker *worker) {
   hub_attach(worker->topics.hub, worker->index, wake, worker);
   worker->hooks->swap(worker);
-  gateway_worker_ready(worker->gateway);
-  listen_all(worker);
-  stream_loop_event(&worker->streams);
-  uv_run(&worker->loop, UV_RUN_DEFAULT);
+}
+
+void worker_finish(struct worker *worker) {
   worker->hooks->stopped(worker);
   hub_detach(worker->topics.hub, worker->index);
   topics_drain(&worker->topics, 0);
 }
 
-static void *run(void *argument) {
-  struct worker *worker = argument;
-  char label[32];
-  snprintf(label, sizeof label, "worker %zu", worker->index + 1);
-  log_set_thread_label(label);
-  struct sources *sources = reload_first_sources(worker->gateway);
-  bool is_loaded = worker->hooks->load(worker, 1, sources, &worker->load_error);
-  if (gateway_worker_loaded(worker->gateway, is_loaded)) serve(worker);
+void worker_close(struct worker *worker) {
   sweep(worker);
   worker->hooks->unload(worker);
   worker->hooks->count(worker, &worker->final_counts);
@@ -497,12 +494,30 @@ static void *run(void *argument) {
   request_pool_deinit(&worker->requests);
   buf_deinit(&worker->scratch);
   mem_free(worker->dirty.outboxes);
+}
+
+static void serve(struct worker *worker) {
+  worker_begin(worker);
+  gateway_worker_ready(worker->gateway);
+  listen_all(worker);
+  stream_loop_event(&worker->streams);
+  uv_run(&worker->loop, UV_RUN_DEFAULT);
+  worker_finish(worker);
+}
+
+static void *run(void *argument) {
+  struct worker *worker = argument;
+  char label[32];
+  snprintf(label, sizeof label, "worker %zu", worker->index + 1);
+  log_set_thread_label(label);
+  if (gateway_worker_loaded(worker->gateway, worker_load(worker))) serve(worker);
+  worker_close(worker);
   gateway_worker_ended(worker->gateway);
   return NULL;
 }
 
-void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
-                  const struct hooks *hooks, const int *sockets, size_t socket_count) {
+void worker_open(struct worker *worker, struct gateway *gateway, size_t index,
+                 const struct hooks *hooks, const int *sockets, size_t socket_count) {
   *worker = (struct worker){.gateway = gateway, .index = index, .hooks = hooks};
   worker->limits = &gateway_config(gateway)->limits;
   timers_init(&worker->timers);
@@ -520,6 +535,11 @@ void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
   buf_init(&worker->scratch, 0);
   open_loop(worker);
   open_listeners(worker, sockets, socket_count);
+}
+
+void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
+                  const struct hooks *hooks, const int *sockets, size_t socket_count) {
+  worker_open(worker, gateway, index, hooks, sockets, socket_count);
   /* Signals are the main thread's. */
   sigset_t all, before;
   sigfillset(&all);

@@ -121,6 +121,17 @@ struct worker {
  * (taken over), until worker_post_stop. */
 void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
                   const struct hooks *hooks, const int *sockets, size_t socket_count);
+
+/* The steps of that, for who drives a worker on a thread of his own (embedded.h): open, load, begin,
+ * then uv_run on its loop until the stage is WORKER_LEFT, finish, close. Where the script does not
+ * load (worker->load_error) there is only close. */
+void worker_open(struct worker *worker, struct gateway *gateway, size_t index,
+                 const struct hooks *hooks, const int *sockets, size_t socket_count);
+bool worker_load(struct worker *worker);
+void worker_begin(struct worker *worker);
+void worker_finish(struct worker *worker);
+void worker_close(struct worker *worker);
+
 /* From the main thread: begin to leave in good order, within this time. */
 void worker_post_stop(struct worker *worker);
 /* From the main thread: run what is due after the clock was moved, or a full collection; each
