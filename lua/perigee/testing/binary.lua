@@ -1,4 +1,5 @@
---- Where the gateway's binary is: what a spec says, what PERIGEE names, beside this library, on PATH.
+--- Where the gateway is: what a spec says, what PERIGEE names, beside this library, on PATH; and its
+--- module, which runs it in this process.
 
 local lfs = require("lfs")
 
@@ -41,6 +42,36 @@ function M.find(wanted)
   error(
     "there is no perigee beside the library or on PATH: install it, or name it in PERIGEE or the"
       .. " option binary",
+    0
+  )
+end
+
+--- The absolute path of the module: beside the gateway that PERIGEE names, or beside this library.
+---
+--- @return string
+function M.find_module()
+  local candidates
+  local binary = os.getenv("PERIGEE")
+  if binary then
+    local directory = absolute(binary):match("^(.*/)")
+    candidates = { directory, directory .. "../lib/lua/5.1/" }
+  else
+    candidates = { root .. "../../../lib/lua/5.1/", root .. "../build/" }
+  end
+  for _, directory in ipairs(candidates) do
+    local path = absolute(directory .. "perigee_core.so")
+    if is_file(path) then
+      return path
+    end
+  end
+  local found = package.searchpath("perigee_core", package.cpath)
+  if found then
+    return absolute(found)
+  end
+  error(
+    "there is no perigee_core.so in "
+      .. table.concat(candidates, " or ")
+      .. ": it is built and installed with perigee",
     0
   )
 end

@@ -133,6 +133,9 @@ local function prepare(self, opts, what, path)
   result.clock = function()
     return self.is_frozen and "the gateway's clock stands still: server:advance moves it" or nil
   end
+  result.in_vain = function(what_for, seconds)
+    return self:in_vain(what_for, seconds)
+  end
   if self.is_test then
     result.settle = function()
       self:settle()

@@ -1,4 +1,7 @@
 --- One raw connection of a spec: bytes out, bytes in, with deadlines. The protocols build on it.
+---
+--- Bytes go by the functions of `io`: a socket's, which are perigee.testing.posix, or what the target
+--- brings (perigee.testing.app).
 
 local buffer = require("string.buffer")
 
@@ -15,21 +18,24 @@ local M = {}
 
 local ENDS = { eof = "the end of the connection", reset = "a reset of the connection" }
 
---- Connects to `{ host =, port = }` or `{ path = }`. Options: `receive_buffer` in bytes, and of the
---- server that failures are told about: `name`, `log` (a function that gives lines), `clock` (one
---- that gives a remark on time, or nil) and `settle`.
+--- Connects to `{ host =, port = }`, `{ path = }` or `{ io = }`. Options: `receive_buffer` in bytes,
+--- and of the server that failures are told about: `name`, `log` (a function that gives lines),
+--- `clock` (one that gives a remark on time, or nil), `in_vain` (see Server:in_vain) and `settle`.
 ---
 --- @return perigee.testing.Connection
 function M.open(target, opts)
   opts = opts or {}
-  local fd, message = posix.connect(target, opts.receive_buffer)
+  local io = target.io or posix
+  local fd, message = io.connect(target, opts.receive_buffer)
   local self = setmetatable({
+    io = io,
     fd = fd,
-    port = fd and not target.path and posix.local_port(fd) or nil,
+    port = fd and not target.path and io.local_port(fd) or nil,
     received = buffer.new(),
     name = opts.name or "The connection",
     log = opts.log,
     clock = opts.clock,
+    in_vain = opts.in_vain or posix.in_vain,
     settle = opts.settle,
     ended = nil,
   }, Connection)
@@ -58,7 +64,7 @@ function Connection:describe_end(why, seconds)
     return ENDS[why] or why
   end
   local note = self.clock and self.clock()
-  local text = ("nothing within %g s"):format((seconds or posix.patience) * posix.time_scale)
+  local text = self.in_vain("nothing", seconds)
   return note and text .. " (" .. note .. ")" or text
 end
 
@@ -70,13 +76,13 @@ function Connection:fill(deadline)
     self:fail("the spec has closed this connection")
   end
   while true do
-    local count, why = posix.receive(self.fd, self.received)
+    local count, why = self.io.receive(self.fd, self.received)
     if count then
       return true
     elseif why ~= "again" then
       self.ended = why
       return nil, why
-    elseif not posix.wait(self.fd, true, false, deadline) then
+    elseif not self.io.wait(self.fd, true, false, deadline) then
       return nil, "timeout"
     end
   end
@@ -90,14 +96,14 @@ function Connection:write(bytes, seconds)
   end
   local deadline, offset = posix.deadline(seconds or 10), 0
   while offset < #bytes do
-    local count, why = posix.send(self.fd, bytes, offset)
+    local count, why = self.io.send(self.fd, bytes, offset)
     if count then
       offset = offset + count
     elseif why == "reset" then
       return nil, "reset"
     else
       local wants = not self.paused and not self.ended
-      local readable, writable = posix.wait(self.fd, wants, true, deadline)
+      local readable, writable = self.io.wait(self.fd, wants, true, deadline)
       if not readable and not writable then
         return nil, "timeout"
       end
@@ -181,12 +187,12 @@ end
 
 --- Says that no more will be written (FIN), and goes on reading.
 function Connection:half_close()
-  posix.half_close(self.fd)
+  self.io.half_close(self.fd)
 end
 
 function Connection:close()
   if self.fd then
-    posix.close(self.fd)
+    self.io.close(self.fd)
     self.fd = nil
   end
 end
@@ -194,7 +200,7 @@ end
 --- Ends the connection with RST.
 function Connection:reset()
   if self.fd then
-    posix.close(self.fd, true)
+    self.io.close(self.fd, true)
     self.fd = nil
   end
 end

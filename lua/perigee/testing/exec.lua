@@ -95,7 +95,7 @@ function M.run(server, worker, fn, ...)
   if not text then
     local why = server.is_frozen and "it suspends, and the gateway's clock stands still"
       or "it suspends, or does not end"
-    fail(server, worker, ("it has not returned within %g s: %s"):format(posix.patience, why))
+    fail(server, worker, server:in_vain("it has not returned") .. ": " .. why)
   end
   local result = json.decode(text)
   if not result.ok then

@@ -13,6 +13,7 @@ if not rawget(_G, "jit") then
   error("perigee.testing needs LuaJIT: run `perigee test`, or `busted --lua=luajit`", 0)
 end
 
+local app_module = require("perigee.testing.app")
 local assertions = require("perigee.testing.assertions")
 local binary = require("perigee.testing.binary")
 local buffer = require("string.buffer")
@@ -61,14 +62,14 @@ local OPTIONS = {
 --- @field watch? boolean a saved file goes live by itself; false by default: server:reload does it
 
 -- The script's path, and the directory it was written to, if it was.
-local function place_script(script, files, is_copy)
+local function place_script(script, files, is_copy, where)
   if type(script) ~= "string" then
-    failure.raise("testing.start takes the path of a script, or its text")
+    failure.raise(where .. " takes the path of a script, or its text")
   end
   if not script:find("\n", 1, true) then
     local path = binary.absolute(script)
     if files then
-      failure.raise('option "files" for testing.start is for a script that is given as text')
+      failure.raise(('option "files" for %s is for a script that is given as text'):format(where))
     end
     if is_copy then
       local directory = posix.temporary_directory()
@@ -131,7 +132,8 @@ function M.start(script, options)
   end
   local is_test = options.test_mode ~= false
   local path = binary.find(options.binary)
-  local script_path, directory = place_script(script, options.files, options.copy)
+  local script_path, directory =
+    place_script(script, options.files, options.copy, "testing.start")
   local work = posix.temporary_directory()
   local is_frozen = is_test and options.clock ~= "running"
   local command, workers = command_line(path, script_path, options, is_test, is_frozen)
@@ -141,7 +143,7 @@ function M.start(script, options)
     stderr = work .. "/log",
   })
   local server
-  server = server_module.new(process, log.open(work .. "/log"), {
+  server = server_module.of_process(process, log.open(work .. "/log"), {
     script = script_path,
     scripts_directory = directory,
     is_test = is_test,
@@ -163,6 +165,61 @@ function M.start(script, options)
     error(message, 0)
   end
   return server
+end
+
+-- What an app is anyway: for suites that run against both, with the same options.
+local OF_EVERY_APP = { workers = 1, worker = 1, clock = "frozen", test_mode = true, watch = false }
+
+local function check_app_options(options)
+  failure.check_options(options, "testing.app", OPTIONS)
+  for name, value in pairs(options or {}) do
+    local only = OF_EVERY_APP[name]
+    if only ~= nil and only ~= value then
+      local text = 'option "%s" for testing.app can only be %s; testing.start takes others'
+      failure.raise(text:format(name, failure.show(only)))
+    elseif name == "listen" or name == "binary" or name == "directory" then
+      failure.raise(('testing.app has no option "%s", testing.start has'):format(name))
+    end
+  end
+end
+
+--- @class perigee.testing.AppOptions
+--- @field files? table<string, string>
+--- @field arguments? string[]
+--- @field env? table<string, string|false>
+--- @field copy? boolean
+
+--- Runs a script in the spec's own process: the gateway itself, with one worker, without sockets, without
+--- another process. For the fastest specs: all that a client sends has had its effects when the call
+--- returns, and what does not come then will not come.
+---
+--- The result is used as that of testing.start. Only one at a time; a handler in an endless loop holds up
+--- the spec for ever.
+---
+--- @param script string the path of a script, or the text of one
+--- @param options? perigee.testing.AppOptions
+--- @return perigee.testing.App
+function M.app(script, options)
+  check_app_options(options)
+  options = options or {}
+  local path, directory = place_script(script, options.files, options.copy, "testing.app")
+  local app
+  local function give_back()
+    if app then
+      running[app] = nil
+    end
+    if directory then
+      posix.remove_directory(directory)
+    end
+  end
+  app = app_module.start(path, {
+    scripts_directory = directory,
+    arguments = options.arguments,
+    env = options.env,
+    on_gone = give_back,
+  })
+  running[app] = phase
+  return app
 end
 
 --- Runs the binary with these arguments until it ends.
@@ -223,7 +280,7 @@ local function stop_all(where)
     local ok, problem = pcall(server.stop, server)
     if not ok then
       problems[#problems + 1] = tostring(problem)
-      server:kill()
+      server:discard()
     end
   end
   if #problems > 0 then

@@ -15,21 +15,31 @@ local TAIL_LINES = 12
 
 local SANITIZERS = { "AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:" }
 
+--- A log whose text so far `read()` gives. `can_wait(deadline)` pauses for a moment, and returns false
+--- when nothing can come any more.
+---
+--- @return perigee.testing.Log
+function M.new(read, can_wait)
+  return setmetatable({ read = read, can_wait = can_wait, allowed = {} }, Log)
+end
+
 --- The log in this file.
 ---
 --- @return perigee.testing.Log
 function M.open(path)
-  return setmetatable({ path = path, allowed = {} }, Log)
+  return M.new(function()
+    return posix.read_file(path)
+  end, posix.can_wait)
 end
 
 --- Everything so far; also after the gateway's end.
 ---
 --- @return string
 function Log:text()
-  return self.final or posix.read_file(self.path)
+  return self.final or self.read()
 end
 
---- Keeps what is in the file, which is about to go.
+--- Keeps what is there, as its place is about to go.
 function Log:finish()
   self.final = self:text()
 end
@@ -126,13 +136,12 @@ function Log:expect(pattern, seconds)
   local deadline = posix.deadline(seconds)
   local line = find(self, pattern)
   while not line do
-    if posix.now() > deadline then
+    if not self.can_wait(deadline) then
       failure.report("The gateway's log", {
         { "expected", "a line with " .. failure.quote(pattern) },
         { "last", #last_lines(self) > 0 and last_lines(self) or "nothing was logged" },
       })
     end
-    posix.pause(0.002)
     line = find(self, pattern)
   end
   self.allowed[#self.allowed + 1] = pattern

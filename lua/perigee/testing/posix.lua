@@ -59,6 +59,8 @@ if not ffi.perigee_kit then
     int posix_spawnattr_setsigdefault(void *attributes, const void *signals);
     int sigemptyset(void *signals);
     int sigaddset(void *signals, int signal);
+    int setenv(const char *name, const char *value, int overwrite);
+    int unsetenv(const char *name);
     void (*signal(int signal, void (*handler)(int)))(int);
   ]])
   -- A pipe to a process that is gone answers EPIPE instead of ending busted.
@@ -103,6 +105,11 @@ function M.deadline(seconds)
   return M.now() + (seconds or M.patience) * M.time_scale
 end
 
+--- That something has not come within `seconds`, by default M.patience, as a failure says it.
+function M.in_vain(what, seconds)
+  return ("%s within %g s"):format(what, (seconds or M.patience) * M.time_scale)
+end
+
 --- Waits until `fd` is readable, or writable where asked. Returns readable, writable (both false
 --- when the deadline has passed).
 function M.wait(fd, want_read, want_write, deadline)
@@ -127,6 +134,15 @@ end
 --- Waits `seconds` for nothing but their passing. Only for the kit's own polling; no spec sleeps.
 function M.pause(seconds)
   C.poll(nil, 0, math.max(1, math.floor(seconds * 1000)))
+end
+
+--- Pauses for a moment; false when the deadline has passed.
+function M.can_wait(deadline)
+  if M.now() > deadline then
+    return false
+  end
+  M.pause(0.002)
+  return true
 end
 
 local function ipv4(host)
@@ -275,17 +291,54 @@ end
 
 -- Processes ------------------------------------------------------------------------------------
 
-local function environment(changes)
-  local list, i = {}, 0
+-- Calls `visit(entry, name)` for each variable of this process, "NAME=value".
+local function each_variable(visit)
+  local i = 0
   while C.environ[i] ~= nil do
     local entry = ffi.string(C.environ[i])
-    local name = entry:match("^([^=]*)=")
-    -- What configures the specs must not configure the gateway.
-    if not (name and (name:find("^PERIGEE") or changes[name] ~= nil)) then
-      list[#list + 1] = entry
-    end
+    visit(entry, entry:match("^([^=]*)=") or "")
     i = i + 1
   end
+end
+
+-- What configures the specs must not configure the gateway.
+local function is_of_specs(name)
+  return name:find("^PERIGEE") ~= nil
+end
+
+--- Changes variables of this process, name to value, false removes. Returns what they were before.
+function M.set_environment(changes)
+  local before = {}
+  for name, value in pairs(changes) do
+    before[name] = os.getenv(name) or false
+    if value then
+      C.setenv(name, tostring(value), 1)
+    else
+      C.unsetenv(name)
+    end
+  end
+  return before
+end
+
+--- Hides from a gateway in this process what configures the specs, but for the names in `except`.
+--- Returns what set_environment takes to undo that.
+function M.hide_environment(except)
+  local hidden = {}
+  each_variable(function(_, name)
+    if is_of_specs(name) and except[name] == nil then
+      hidden[name] = false
+    end
+  end)
+  return M.set_environment(hidden)
+end
+
+local function environment(changes)
+  local list = {}
+  each_variable(function(entry, name)
+    if not is_of_specs(name) and changes[name] == nil then
+      list[#list + 1] = entry
+    end
+  end)
   for name, value in pairs(changes) do
     if value then
       list[#list + 1] = name .. "=" .. tostring(value)

@@ -38,12 +38,12 @@ local MOVING =
 -- Clients answer pings this often while time is moved: well before idle_timeout, which is 60 s.
 local PUMP_SECONDS = 5
 
---- A server around a process that was just spawned. `options`: is_test, worker (where clients go; nil:
---- in turn), on_gone (called once, when it has ended and all is given back).
-function M.new(process, log, options)
+M.Server = Server
+
+--- What a server of this class has from the start. `options`: is_test, worker (where clients go; nil: in
+--- turn), on_gone (called once, when it has ended and all is given back).
+function M.new(class, log, options)
   return setmetatable({
-    process = process,
-    pid = process.pid,
     output = buffer.new(),
     log = log,
     script = options.script,
@@ -59,7 +59,14 @@ function M.new(process, log, options)
     clients = {},
     client_count = 0,
     exec_count = 0,
-  }, Server)
+  }, class)
+end
+
+--- A server around a process that was just spawned.
+function M.of_process(process, log, options)
+  local self = M.new(Server, log, options)
+  self.process, self.pid = process, process.pid
+  return self
 end
 
 -- Reading what the gateway prints -----------------------------------------------------------------
@@ -69,14 +76,28 @@ function Server:fail(problem)
   failure.report("The gateway", { { "problem", problem }, { "log", self.log:last_lines() } })
 end
 
+--- That something has not come, as a failure says it.
+function Server:in_vain(what, seconds)
+  return posix.in_vain(what, seconds)
+end
+
+--- A whole line of what was read, without its end; nil where there is none.
+function Server:take_line()
+  local text = tostring(self.output)
+  local stop = text:find("\n", 1, true)
+  if not stop then
+    return nil
+  end
+  self.output:skip(stop)
+  return text:sub(1, stop - 1)
+end
+
 --- The next line of standard output, without its end. Nil at its end, nil and "timeout".
 function Server:read_line(deadline)
   while true do
-    local text = tostring(self.output)
-    local stop = text:find("\n", 1, true)
-    if stop then
-      self.output:skip(stop)
-      return text:sub(1, stop - 1)
+    local line = self:take_line()
+    if line then
+      return line
     end
     local count, why = posix.receive(self.process.stdout, self.output)
     if not count then
@@ -312,15 +333,19 @@ function Server:wait_for(expected, seconds)
     local counters = self:counters()
     if is_wanted(counters) then
       return counters
-    elseif posix.now() > deadline then
+    elseif not self:can_wait(deadline) then
       failure.report("The gateway's counters", {
         { "expected", failure.show(expected) },
         { "got", failure.show(counters) },
         { "log", self.log:tail() },
       })
     end
-    posix.pause(0.002)
   end
+end
+
+--- Pauses for a moment, as it may do something by itself; false when it is no use to wait longer.
+function Server:can_wait(deadline)
+  return posix.can_wait(deadline)
 end
 
 -- Code inside a worker -------------------------------------------------------------------------------
@@ -372,8 +397,19 @@ function Server:drop_clients(first)
   end
 end
 
--- Gives back descriptors and files.
-local function discard(self)
+--- Called once, when it has ended and nothing is held for it.
+function Server:forget()
+  self.log:finish()
+  local on_gone = self.on_gone
+  self.on_gone = nil
+  on_gone()
+end
+
+--- Ends it, however, and gives back descriptors and files.
+function Server:discard()
+  if not self:is_running() then
+    return
+  end
   if not self.gone then
     posix.kill(self.pid, "KILL")
     posix.wait_exit(self.pid, posix.deadline(5))
@@ -382,10 +418,7 @@ local function discard(self)
   self:drop_clients()
   self:hang_up()
   posix.close(self.process.stdout)
-  self.log:finish()
-  local on_gone = self.on_gone
-  self.on_gone = nil
-  on_gone()
+  self:forget()
 end
 
 --- Ends the test channel, as the end of the spec's process does: the gateway ends too.
@@ -403,9 +436,7 @@ end
 
 --- Ends it at once, without a check.
 function Server:kill()
-  if self:is_running() then
-    discard(self)
-  end
+  self:discard()
 end
 
 --- Reads what is left of standard output. Returns the final counters, or nil.
@@ -419,7 +450,8 @@ function Server:read_to_end(deadline)
   return counters and json.decode(counters)
 end
 
-local function leaks(self, counters)
+--- What is left of it that should not be, by its last counters; nil where nothing is.
+function Server:leaks(counters)
   if not self.is_test then
     return nil
   elseif not counters then
@@ -454,9 +486,14 @@ function Server:expect_exit(code, seconds)
     local how = why or "exit code " .. got
     problem = problem or ("it ended with %s, not exit code %d%s"):format(how, code, last)
   else
-    problem = problem or leaks(self, counters)
+    problem = problem or self:leaks(counters)
   end
-  discard(self)
+  self:conclude(problem)
+end
+
+--- It has ended, and is judged: the spec fails where there is a problem.
+function Server:conclude(problem)
+  self:discard()
   if problem then
     local text = "The gateway (started at %s) has ended: %s"
     failure.raise(text:format(self.started_at, problem), self.started_at)
