@@ -95,9 +95,11 @@ static int module_start(lua_State *L) {
 static int app_gc(lua_State *L) {
   app_box *box = luaL_checkudata(L, 1, APP);
   stop(box);
-  if (box->arguments != NULL) config_deinit(&box->config);
-  for (int i = 0; i < box->argument_count; i++) mem_free(box->arguments[i]);
-  mem_free(box->arguments);
+  if (box->arguments != NULL) {
+    config_deinit(&box->config);
+    for (int i = 0; i < box->argument_count; i++) mem_free(box->arguments[i]);
+    mem_free(box->arguments);
+  }
   buf_deinit(&box->log);
   buf_deinit(&box->answers);
   *box = (app_box){NULL};

@@ -19,11 +19,11 @@ static void write_to_stderr(void *context, slice line) {
   (void)ignored;
 }
 
-static log_sink sink = write_to_stderr;
+static log_sink current_sink = write_to_stderr;
 static void *sink_context;
 
-void log_set_sink(log_sink given, void *context) {
-  sink = given != NULL ? given : write_to_stderr;
+void log_set_sink(log_sink sink, void *context) {
+  current_sink = sink != NULL ? sink : write_to_stderr;
   sink_context = context;
 }
 
@@ -82,7 +82,7 @@ void log_write_text(log_level level, slice text) {
     len += escape(text.data[i], line + len);
   }
   line[len++] = '\n';
-  sink(sink_context, slice_of(line, len));
+  current_sink(sink_context, slice_of(line, len));
 }
 
 void log_write(log_level level, const char *format, ...) {

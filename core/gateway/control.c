@@ -21,11 +21,11 @@ static void write_to_stdout(void *context, slice line) {
   fflush(stdout);
 }
 
-static control_sink sink = write_to_stdout;
+static control_sink current_sink = write_to_stdout;
 static void *sink_context;
 
-void control_set_sink(control_sink given, void *context) {
-  sink = given != NULL ? given : write_to_stdout;
+void control_set_sink(control_sink sink, void *context) {
+  current_sink = sink != NULL ? sink : write_to_stdout;
   sink_context = context;
 }
 
@@ -36,7 +36,7 @@ __attribute__((format(printf, 1, 2))) static void say(const char *format, ...) {
   int len = vasprintf(&text, format, arguments);
   va_end(arguments);
   REQUIRE(len >= 0);
-  sink(sink_context, slice_of(text, (size_t)len));
+  current_sink(sink_context, slice_of(text, (size_t)len));
   free(text);
 }
 

@@ -35,6 +35,7 @@ struct gateway {
   size_t worker_count;
   struct listeners listeners;
   const struct supervise_link *supervisor; /* NULL: none */
+  void (*pump)(struct gateway *gateway);   /* runs a worker without a thread; NULL: it has one */
   uint64_t started_ms;
   _Atomic uint64_t next_id;
 
@@ -46,7 +47,6 @@ struct gateway {
   size_t ready_count;
   size_t ended_count;
   size_t acknowledged_count;
-  void (*pump)(struct gateway *gateway); /* the worker has no thread: runs it; NULL: it has */
   uint64_t next_due_ms; /* the earliest timer of those that have acknowledged */
   bool may_go_on;
   bool has_verdict; /* may_go_on is decided */

@@ -122,9 +122,9 @@ struct worker {
 void worker_start(struct worker *worker, struct gateway *gateway, size_t index,
                   const struct hooks *hooks, const int *sockets, size_t socket_count);
 
-/* The steps of that, for who drives a worker on a thread of his own (embedded.h): open, load, begin,
- * then uv_run on its loop until the stage is WORKER_LEFT, finish, close. Where the script does not
- * load (worker->load_error) there is only close. */
+/* The steps of that, for who drives a worker on a thread of his own (embedded.h): open, load,
+ * begin, then uv_run on its loop until the stage is WORKER_LEFT, finish, close. Where the script
+ * does not load (worker->load_error) there is only close. */
 void worker_open(struct worker *worker, struct gateway *gateway, size_t index,
                  const struct hooks *hooks, const int *sockets, size_t socket_count);
 bool worker_load(struct worker *worker);

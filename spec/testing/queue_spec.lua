@@ -1,11 +1,12 @@
 -- A suite for an application that was not written with the kit in mind, as its author would write it.
 local testing = require("perigee.testing")
 
-describe("The queue", function()
+-- The suite does not know whether it meets a process with two workers or an app in this process.
+local function specs_of(start)
   -- `ann` is the same gateway, for one who is logged in.
   local server, ann
   before_each(function()
-    server = testing.start("spec/testing/queue/main.lua")
+    server = start("spec/testing/queue/main.lua")
     local login = { user = "ann", password = "correct horse" }
     local token = server:post("/login", login):expect(200).json.token
     ann = server:with({ headers = { Authorization = "Bearer " .. token } })
@@ -178,7 +179,15 @@ describe("The queue", function()
       assert.equal(2, server:exec(count))
       feed:close()
       server:wait_for({ connections = 1 })
-      assert.equal(1, server:exec_on(2, count))
+      assert.equal(1, server:exec_on(#server.workers, count))
     end)
   end)
+end
+
+describe("The queue", function()
+  specs_of(testing.start)
+end)
+
+describe("The queue as an app", function()
+  specs_of(testing.app)
 end)

@@ -132,8 +132,7 @@ function M.start(script, options)
   end
   local is_test = options.test_mode ~= false
   local path = binary.find(options.binary)
-  local script_path, directory =
-    place_script(script, options.files, options.copy, "testing.start")
+  local script_path, directory = place_script(script, options.files, options.copy, "testing.start")
   local work = posix.temporary_directory()
   local is_frozen = is_test and options.clock ~= "running"
   local command, workers = command_line(path, script_path, options, is_test, is_frozen)
