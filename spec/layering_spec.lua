@@ -200,6 +200,7 @@ describe("the judge of layers", function()
     assert.is_nil(problem("core/gateway/a.c", '#include "codec/sse.h"\n#include <uv.h>\n'))
     assert.is_nil(problem("core/net/a.c", "#include <sys/socket.h>\n#include <openssl/ssl.h>\n"))
     assert.is_nil(problem("core/script/a.c", "#include <lauxlib.h>\nlua_State *lua;\n"))
+    assert.is_nil(problem("core/module.c", "#include <lauxlib.h>\nlua_State *lua;\n"))
   end)
 
   it("refuses a layer above, and one beside", function()
@@ -227,6 +228,12 @@ describe("the judge of layers", function()
       "<event2/event.h> is of no known library",
       problem("core/net/a.c", "#include <event2/event.h>\n")
     )
+  end)
+
+  it("keeps Lua's states where they belong", function()
+    local where = "lua_State belongs to core/script/ and core/module.c"
+    assert.are.equal(where, problem("core/main.c", "lua_State *lua;\n"))
+    assert.are.equal(where, problem("core/gateway/a.h", "lua_State *lua;\n"))
   end)
 
   it("finds calls that only one file may make, not names like them", function()
