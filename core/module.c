@@ -61,7 +61,6 @@ static bool start(app_box *box, struct buf *error) {
                               .answers = on_answer,
                               .context = box};
   if (!config_parse(&box->config, box->argument_count, box->arguments, error)) return false;
-  log_set_level(box->config.log_level);
   box->embedded = embedded_start(&options, error);
   return box->embedded != NULL;
 }

@@ -60,10 +60,10 @@ bool clock_is_frozen(void) {
   return atomic_load(&frozen_now_ns) > 0;
 }
 
-void clock_thaw(void) {
-  atomic_store(&frozen_now_ns, 0);
-  atomic_store(&frozen_wall_ns, 0);
-  atomic_store(&advanced_ns, 0);
+clock_state clock_swap(clock_state state) {
+  return (clock_state){atomic_exchange(&advanced_ns, state.advanced_ns),
+                       atomic_exchange(&frozen_now_ns, state.frozen_now_ns),
+                       atomic_exchange(&frozen_wall_ns, state.frozen_wall_ns)};
 }
 
 void clock_advance(uint64_t ms) {

@@ -26,8 +26,16 @@ uint64_t clock_real_ns(void);
 /* For tests: from now on time stands still but for clock_advance. Any thread. */
 void clock_freeze(void);
 bool clock_is_frozen(void);
-/* It shows the real time again, whatever it was moved by: for the next gateway of the process. */
-void clock_thaw(void);
+
+/* What tests have done to the clock; all zero: nothing. */
+typedef struct {
+  uint64_t advanced_ns;
+  uint64_t frozen_now_ns;
+  uint64_t frozen_wall_ns;
+} clock_state;
+/* For gateways that take turns on one thread, each with a clock of its own: sets another state and
+ * returns what it was. */
+clock_state clock_swap(clock_state state);
 /* For tests: moves both clocks forward. Any thread; waking those who wait is the caller's affair.
  */
 void clock_advance(uint64_t ms);

@@ -16,16 +16,43 @@ enum { SWEEP_EVERY_MS = 1000 };
 
 struct embedded {
   struct config config;
+  embedded_options options;
+  /* What is the process's while this gateway runs, and kept here meanwhile. */
+  clock_state clock;
+  uint64_t messages;
   struct gateway *gateway;
   struct memory_streams streams;
   uint64_t sweep_due_ms;
   bool is_restless; /* a pump has given up; it is not tried again during the same command */
 };
 
-static struct embedded *running;
+static struct embedded *current; /* the one that runs */
 
 static struct worker *worker_of(const struct embedded *embedded) {
   return &embedded->gateway->workers[0];
+}
+
+/* --- taking turns --- */
+
+static void exchange(struct embedded *embedded) {
+  embedded->clock = clock_swap(embedded->clock);
+  embedded->messages = message_swap_count(embedded->messages);
+}
+
+static void enter(struct embedded *embedded) {
+  REQUIRE(current == NULL);
+  current = embedded;
+  exchange(embedded);
+  log_set_level(embedded->config.log_level);
+  log_set_sink(embedded->options.log, embedded->options.context);
+  control_set_sink(embedded->options.answers, embedded->options.context);
+}
+
+static void leave(struct embedded *embedded) {
+  exchange(embedded);
+  log_set_sink(NULL, NULL);
+  control_set_sink(NULL, NULL);
+  current = NULL;
 }
 
 /* --- the loops --- */
@@ -70,26 +97,31 @@ static void pump(struct embedded *embedded) {
 
 static void on_pump(struct gateway *gateway) {
   (void)gateway;
-  pump(running);
+  pump(current);
 }
 
 bool embedded_pump(struct embedded *embedded) {
+  enter(embedded);
   embedded->is_restless = false;
   pump(embedded);
+  leave(embedded);
   return !embedded->is_restless;
 }
 
 bool embedded_command(struct embedded *embedded, slice line) {
+  enter(embedded);
   embedded->is_restless = false;
   control_run(embedded->gateway, line);
   pump(embedded);
+  leave(embedded);
   return !embedded->is_restless;
 }
 
 struct memory_stream *embedded_connect(struct embedded *embedded, size_t peer_bytes) {
-  struct worker *worker = worker_of(embedded);
   struct memory_stream *memory = memory_stream_open(&embedded->streams, peer_bytes);
-  http_conn_open(worker, memory_stream_end(memory), SLICE("127.0.0.1"));
+  enter(embedded);
+  http_conn_open(worker_of(embedded), memory_stream_end(memory), SLICE("127.0.0.1"));
+  leave(embedded);
   return memory;
 }
 
@@ -116,16 +148,12 @@ static void embedded_free(struct embedded *embedded) {
   gateway_forget_shared(gateway);
   control_print_counters(gateway);
   gateway_free(gateway);
+  leave(embedded);
   mem_free(embedded);
-  running = NULL;
-  log_set_sink(NULL, NULL);
-  control_set_sink(NULL, NULL);
-  clock_thaw();
 }
 
 /* What a gateway of one thread cannot be asked for; NULL: nothing. */
 static const char *judge(const struct config *config) {
-  if (running != NULL) return "there is one in this process already, and there can be only one";
   if (config->workers > 1) return "it has one worker and no more";
   if (config->listen_count > 0) return "it listens nowhere";
   return config->is_supervised ? "it cannot be supervised" : NULL;
@@ -133,22 +161,22 @@ static const char *judge(const struct config *config) {
 
 static struct embedded *embedded_new(const embedded_options *options) {
   struct embedded *embedded = mem_alloc_zero(sizeof *embedded);
+  embedded->options = *options;
   embedded->config = *options->config;
   embedded->config.is_unwatched = true;
   memory_streams_init(&embedded->streams);
-  log_set_sink(options->log, options->context);
-  control_set_sink(options->answers, options->context);
-  clock_freeze();
-  struct gateway *gateway =
-      gateway_new(&embedded->config, options->hooks, &(struct listeners){NULL, 0, 0});
+  return embedded;
+}
+
+static void open_gateway(struct embedded *embedded) {
+  const struct hooks *hooks = embedded->options.hooks;
+  struct gateway *gateway = gateway_new(&embedded->config, hooks, &(struct listeners){NULL, 0, 0});
   embedded->gateway = gateway;
   gateway->pump = on_pump;
   REQUIRE(uv_loop_init(&gateway->loop) == 0);
   reload_init(gateway);
   gateway->workers = mem_alloc_zero(sizeof *gateway->workers);
-  worker_open(worker_of(embedded), gateway, 0, options->hooks, NULL, 0);
-  running = embedded;
-  return embedded;
+  worker_open(worker_of(embedded), gateway, 0, hooks, NULL, 0);
 }
 
 struct embedded *embedded_start(const embedded_options *options, struct buf *error) {
@@ -158,6 +186,9 @@ struct embedded *embedded_start(const embedded_options *options, struct buf *err
     return NULL;
   }
   struct embedded *embedded = embedded_new(options);
+  enter(embedded);
+  clock_freeze();
+  open_gateway(embedded);
   struct gateway *gateway = embedded->gateway;
   struct worker *worker = worker_of(embedded);
   log_set_thread_label(WORKER_LABEL);
@@ -175,12 +206,14 @@ struct embedded *embedded_start(const embedded_options *options, struct buf *err
     return NULL;
   }
   reload_begin(gateway);
-  embedded_pump(embedded);
+  pump(embedded);
+  leave(embedded);
   return embedded;
 }
 
 void embedded_stop(struct embedded *embedded) {
   struct worker *worker = worker_of(embedded);
+  enter(embedded);
   log_info("stopping");
   reload_stop(embedded->gateway);
   worker_post_stop(worker);

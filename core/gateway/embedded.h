@@ -6,7 +6,8 @@
  * makes a process of it: listeners, signals, supervision, the watches over stuck handlers and over
  * saved files, and the tending of free memory. A handler that never returns is never interrupted.
  *
- * One at a time: clock, log and counted messages are the process's. */
+ * There may be several: each has its own clock, log and count of messages, which are the process's
+ * while it runs. One thread, and nothing of them may be called from within one that runs. */
 #ifndef PERIGEE_GATEWAY_EMBEDDED_H
 #define PERIGEE_GATEWAY_EMBEDDED_H
 
@@ -31,8 +32,8 @@ typedef struct {
   void *context; /* for both */
 } embedded_options;
 
-/* Loads the script and serves it; freezes the clock. NULL when that fails: `error` has one line,
- * and nothing is left. */
+/* Loads the script and serves it, at the time that it is. NULL when that fails: `error` has one
+ * line, and nothing is left. */
 struct embedded *embedded_start(const embedded_options *options, struct buf *error);
 
 /* Runs until nothing is left to do before something comes or the clock moves. False when that takes
@@ -48,7 +49,7 @@ struct memory_stream *embedded_connect(struct embedded *embedded, size_t peer_by
 bool embedded_command(struct embedded *embedded, slice line);
 
 /* Stops in good order, within the drain time, answers with the counters of what is left, and frees
- * everything. The clock runs again. */
+ * everything. */
 void embedded_stop(struct embedded *embedded);
 
 #endif

@@ -6,8 +6,9 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
-/* What a client may send ahead of being read. */
-enum { INCOMING_BYTES = 1024 * 1024 };
+/* What a peer may send ahead of being read: as much as two sockets of one machine keep (tcp_wmem).
+ */
+enum { INCOMING_BYTES = 4 * 1024 * 1024 };
 
 struct memory_stream {
   struct stream stream;

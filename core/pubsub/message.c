@@ -59,3 +59,7 @@ size_t message_cost_bytes(const struct message *message) {
 uint64_t message_count(void) {
   return atomic_load_explicit(&alive, memory_order_relaxed);
 }
+
+uint64_t message_swap_count(uint64_t count) {
+  return atomic_exchange(&alive, count);
+}

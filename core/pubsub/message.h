@@ -87,5 +87,8 @@ size_t message_cost_bytes(const struct message *message);
 
 /* Messages alive in the process. For the counters of tests and metrics. */
 uint64_t message_count(void);
+/* For gateways that take turns on one thread, each with a count of its own: sets it and returns
+ * what it was. */
+uint64_t message_swap_count(uint64_t count);
 
 #endif

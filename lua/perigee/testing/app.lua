@@ -17,9 +17,9 @@ App.__index = App
 
 local M = {}
 
--- What waits for a client that does not read, unless it has a receive_buffer: what two sockets of a
--- machine may keep.
-local UNREAD_BYTES = 1024 * 1024
+-- What waits for a client that does not read, unless it has a receive_buffer: what two sockets of one
+-- machine keep.
+local UNREAD_BYTES = 4 * 1024 * 1024
 
 local function load_core()
   local path = binary.find_module()
@@ -87,6 +87,23 @@ local function command_line(script, arguments)
   return command
 end
 
+-- The core with these variables in its environment while it runs, and only then.
+local function with_environment(core, env)
+  if not next(env) then
+    return core
+  end
+  local inside = {}
+  for _, name in ipairs({ "answers", "command", "connect", "log", "pump", "stop" }) do
+    inside[name] = function(_, ...)
+      local before = posix.set_environment(env)
+      local result = core[name](core, ...)
+      posix.set_environment(before)
+      return result
+    end
+  end
+  return inside
+end
+
 --- Starts a script. `options`: arguments, env, scripts_directory, and on_gone, which is called once,
 --- also when the script does not load.
 ---
@@ -98,9 +115,9 @@ function M.start(script, options)
   local ok, core, problem = pcall(function()
     return load_core().start(command_line(script, options.arguments))
   end)
+  posix.set_environment(before)
   posix.set_environment(ours)
   if not ok or not core then
-    posix.set_environment(before)
     options.on_gone()
     failure.report(
       "The app",
@@ -116,12 +133,9 @@ function M.start(script, options)
     is_test = true,
     is_frozen = true,
     worker = 1,
-    on_gone = function()
-      posix.set_environment(before)
-      options.on_gone()
-    end,
+    on_gone = options.on_gone,
   })
-  self.core = core
+  self.core = with_environment(core, env)
   self.workers[1] = { app = self, io = IO, host = "127.0.0.1", port = 80 }
   return self
 end

@@ -192,8 +192,7 @@ end
 --- another process. For the fastest specs: all that a client sends has had its effects when the call
 --- returns, and what does not come then will not come.
 ---
---- The result is used as that of testing.start. Only one at a time; a handler in an endless loop holds up
---- the spec for ever.
+--- The result is used as that of testing.start. A handler in an endless loop holds up the spec for ever.
 ---
 --- @param script string the path of a script, or the text of one
 --- @param options? perigee.testing.AppOptions
