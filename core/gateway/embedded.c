@@ -156,6 +156,7 @@ static void embedded_free(struct embedded *embedded) {
 static const char *judge(const struct config *config) {
   if (config->workers > 1) return "it has one worker and no more";
   if (config->listen_count > 0) return "it listens nowhere";
+  if (config->control != NULL) return "it has no control socket";
   return config->is_supervised ? "it cannot be supervised" : NULL;
 }
 

@@ -3,8 +3,9 @@
  *
  * The same code as gateway_run's, driven by embedded_pump instead of by threads. Test commands
  * (control.h) do what they do there: advance, counters, collect, exec, reload. Left out is what
- * makes a process of it: listeners, signals, supervision, the watches over stuck handlers and over
- * saved files, and the tending of free memory. A handler that never returns is never interrupted.
+ * makes a process of it: listeners, control socket, signals, supervision, the watches over stuck
+ * handlers and over saved files, and the tending of free memory. A handler that never returns is
+ * never interrupted.
  *
  * There may be several: each has its own clock, log and count of messages, which are the process's
  * while it runs. One thread, and nothing of them may be called from within one that runs. */

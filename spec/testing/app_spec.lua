@@ -361,7 +361,13 @@ describe("An app", function()
         local text = failure_of(start, "", { [name] = value })
         assert.truthy(text:find('"' .. name .. '"', 1, true), text)
       end
-      for _, arguments in ipairs({ { "--workers", "2" }, { "--listen", ":0" }, { "--supervise" } }) do
+      local impossible = {
+        { "--workers", "2" },
+        { "--listen", ":0" },
+        { "--control", "socket" },
+        { "--supervise" },
+      }
+      for _, arguments in ipairs(impossible) do
         local text = failure_of(start, "", { arguments = arguments })
         assert.truthy(text:find("it does not start", 1, true), text)
       end
