@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "gateway/file_tree.h"
 
 enum {
   QUIET_MS = 50, /* editors write, rename and touch within a few milliseconds */
@@ -19,7 +20,8 @@ struct directory {
   dev_t device; /* what the path was when it was opened */
   ino_t inode;
   bool is_wanted;
-  bool is_stale; /* it may have been deleted: another may have its path, and even its inode */
+  bool is_in_tree; /* any name in it counts */
+  bool is_stale;   /* it may have been deleted: another may have its path, and even its inode */
 };
 
 struct name {
@@ -60,8 +62,9 @@ static void on_event(uv_fs_event_t *event, const char *name, int events, int sta
   (void)status;
   /* Some systems do not tell which file it was. */
   if (name == NULL || is_own_name(directory, name)) directory->is_stale = true;
-  if (name != NULL && map_find(&directory->watch->names, slice_of_string(name)) == NULL) return;
-  note_event(directory->watch);
+  bool is_known = name == NULL || directory->is_in_tree ||
+                  map_find(&directory->watch->names, slice_of_string(name)) != NULL;
+  if (is_known) note_event(directory->watch);
 }
 
 /* --- directories --- */
@@ -142,13 +145,29 @@ static void want_directories_of(struct watch *watch, const char *file) {
   mem_free(path);
 }
 
+static void want_in_tree(void *context, const char *path, const struct stat *info) {
+  struct watch *watch = context;
+  if (!S_ISDIR(info->st_mode) || !want_directory(watch, path)) return;
+  struct directory *directory = find_directory(watch, path);
+  if (directory != NULL) directory->is_in_tree = true;
+}
+
+static void want_tree(struct watch *watch, const char *root) {
+  if (file_tree_walk(root, want_in_tree, watch) || watch->is_cut) return;
+  watch->is_cut = true;
+  log_warn("there is too much below %s: changes in %d directories and %d files are seen", root,
+           FILE_TREE_DIRECTORIES, FILE_TREE_FILES);
+}
+
 void watch_look(struct watch *watch) {
   struct map_entry *entry;
   for (entry = map_next(&watch->directories, NULL); entry != NULL;
        entry = map_next(&watch->directories, entry)) {
-    MAP_OWNER(entry, struct directory, entry)->is_wanted = false;
+    struct directory *directory = MAP_OWNER(entry, struct directory, entry);
+    directory->is_wanted = directory->is_in_tree = false;
   }
   for (size_t i = 0; i < watch->path_count; i++) want_directories_of(watch, watch->paths[i]);
+  for (size_t i = 0; i < watch->tree_count; i++) want_tree(watch, watch->trees[i]);
   entry = map_next(&watch->directories, NULL);
   while (entry != NULL) {
     struct directory *directory = MAP_OWNER(entry, struct directory, entry);
@@ -176,9 +195,16 @@ void watch_add(struct watch *watch, const char *path) {
   while (rest.data != NULL) add_name(watch, slice_split(&rest, '/'));
 }
 
+void watch_add_tree(struct watch *watch, const char *path) {
+  watch->trees = mem_realloc(watch->trees, (watch->tree_count + 1) * sizeof *watch->trees);
+  watch->trees[watch->tree_count++] = mem_copy(slice_of_string(path));
+}
+
 void watch_forget(struct watch *watch) {
   for (size_t i = 0; i < watch->path_count; i++) mem_free(watch->paths[i]);
   watch->path_count = 0;
+  for (size_t i = 0; i < watch->tree_count; i++) mem_free(watch->trees[i]);
+  watch->tree_count = 0;
   struct map_entry *entry = map_next(&watch->names, NULL);
   while (entry != NULL) {
     struct name *name = MAP_OWNER(entry, struct name, entry);
@@ -211,5 +237,6 @@ void watch_deinit(struct watch *watch) {
   map_deinit(&watch->directories);
   map_deinit(&watch->names);
   mem_free(watch->paths);
+  mem_free(watch->trees);
   mem_free(watch->root);
 }

@@ -2,8 +2,9 @@
  *
  * Directories are watched and not files, so that an editor's write-and-rename, a file that comes
  * and one that is deleted are seen alike; of a directory that is not there the nearest one above
- * that is. A burst of events is told once, when it is over. What has really changed is for others
- * to find out (sources.h). The main thread's. */
+ * that is. Of a tree all directories are watched (file_tree.h) and any name in them counts. A burst
+ * of events is told once, when it is over. What has really changed is for others to find out
+ * (sources.h, dev.h). The main thread's. */
 #ifndef PERIGEE_GATEWAY_WATCH_H
 #define PERIGEE_GATEWAY_WATCH_H
 
@@ -22,18 +23,23 @@ struct watch {
   char **paths;     /* the files */
   size_t path_count;
   size_t path_capacity;
+  char **trees;
+  size_t tree_count;
   char *root; /* all directories from a file's up to this one are watched */
   void (*on_change)(void *context);
   void *context;
   bool has_failed; /* the log says so */
+  bool is_cut;     /* a tree has too many directories: the same */
 };
 
 /* `root` is the directory of the main script. */
 void watch_init(struct watch *watch, uv_loop_t *loop, const char *root,
                 void (*on_change)(void *context), void *context);
-/* What is watched from now on: watch_forget, watch_add for each file, watch_look. */
+/* What is watched from now on: watch_forget, watch_add for each file, watch_add_tree for each
+ * directory with all below it, watch_look. */
 void watch_forget(struct watch *watch);
 void watch_add(struct watch *watch, const char *path);
+void watch_add_tree(struct watch *watch, const char *path);
 void watch_look(struct watch *watch);
 /* Nothing is told any more. The handles are closed by the loop's owner, after that watch_deinit. */
 void watch_stop(struct watch *watch);
