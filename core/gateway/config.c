@@ -195,6 +195,10 @@ static const char *set_no_watch(struct config *config, const char *value) {
   return set_switch(&config->is_unwatched, value);
 }
 
+static const char *set_dev(struct config *config, const char *value) {
+  return set_switch(&config->is_dev, value);
+}
+
 static const char *set_unsafe(struct config *config, const char *value) {
   return set_switch(&config->is_unsafe, value);
 }
@@ -226,6 +230,9 @@ static const option_info options[] = {
     {"no-watch", NULL, "off",
      "a saved script does not go live by itself; SIGHUP and `perigee reload` reload it",
      set_no_watch, NULL},
+    {"dev", NULL, "off",
+     "while you write: errors as pages with source and traceback, and pages that reload themselves",
+     set_dev, NULL},
     {"supervise", NULL, "off",
      "a parent process keeps the sockets, and restarts a gateway that crashed or is stuck",
      set_supervise, NULL},

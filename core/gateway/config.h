@@ -32,6 +32,7 @@ struct config {
   bool is_frozen;     /* --freeze: in test mode, time stands still from the start */
   bool is_check;      /* set by `perigee check`: the script is loaded, and nothing else happens */
   bool is_unwatched;  /* --no-watch: a saved script is not loaded by itself */
+  bool is_dev;        /* --dev: for who writes an application, see dev.h */
   bool is_unsafe;     /* --unsafe: scripts get ffi, os.execute and the rest */
   struct limits limits;
   char *listen_variable; /* PERIGEE_LISTEN, split; NULL when `listens` are not from it; ours */

@@ -16,6 +16,7 @@
 #include "net/listener.h"
 
 struct control_socket;
+struct dev;
 struct supervise_link;
 
 /* What is bound, before the first thread: with --supervise the parent's, and every child's. */
@@ -63,6 +64,7 @@ struct gateway {
   uv_pipe_t input;
   struct buf input_line;
   struct reload reload;
+  struct dev *dev;                /* NULL: not with --dev */
   struct control_socket *control; /* NULL: none */
   bool has_input;
   bool has_terminal; /* it was started from one */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "gateway/dev.h"
 #include "gateway/gateway_internal.h"
 #include "gateway/sources.h"
 #include "pubsub/hub.h"
@@ -140,6 +141,11 @@ static void watch_files(struct gateway *gateway) {
   watch_look(&reload->watch);
 }
 
+/* What is live keeps its texts for the pages that show errors in them (dev.h), and no others. */
+static void forget_texts(struct gateway *gateway, struct sources *sources) {
+  if (!gateway->config->is_dev) sources_forget_texts(sources);
+}
+
 /* On to whatever was asked for meanwhile. */
 static void end_attempt(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
@@ -179,6 +185,7 @@ static void report_failure(struct gateway *gateway, slice error) {
                     reload->reason.data, (int)error.len, error.data);
   append_source_line(reload->current, error, &text);
   log_write_text(LOG_ERROR, buf_peek(&text));
+  if (gateway->dev != NULL) dev_note_failure(gateway, buf_peek(&text));
   tell_askers(&reload->askers, false, buf_peek(&text));
   buf_deinit(&text);
 }
@@ -242,12 +249,13 @@ static void report_success(struct gateway *gateway) {
 static void finish(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   reload->generation++;
-  sources_forget_texts(reload->current);
+  forget_texts(gateway, reload->current);
   sources_free(reload->live);
   reload->live = reload->current;
   sources_free(reload->failed);
   reload->failed = NULL;
   report_success(gateway);
+  if (gateway->dev != NULL) dev_note_live(gateway);
   hub_sweep(gateway->hub); /* what changed policies no longer keep */
   end_attempt(gateway);
 }
@@ -371,13 +379,15 @@ void reload_init(struct gateway *gateway) {
   reload->answered.data = gateway;
   uv_timer_init(&gateway->loop, &reload->deadline);
   reload->deadline.data = gateway;
+  if (gateway->config->is_dev) dev_init(gateway);
 }
 
 struct sources *reload_first_sources(struct gateway *gateway) {
   return gateway->reload.live;
 }
 
-static char *directory_of(const char *path) {
+char *reload_directory(const struct gateway *gateway) {
+  const char *path = gateway->config->script;
   const char *slash = strrchr(path, '/');
   if (slash == NULL) return mem_copy(SLICE("."));
   return mem_copy(slice_of(path, slash == path ? 1 : (size_t)(slash - path)));
@@ -385,12 +395,13 @@ static char *directory_of(const char *path) {
 
 void reload_begin(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
-  sources_forget_texts(reload->live);
+  forget_texts(gateway, reload->live);
   for (size_t i = 0; i < gateway->worker_count; i++) {
     reload->parts[i].worker = &gateway->workers[i];
   }
+  if (gateway->dev != NULL) dev_begin(gateway);
   if (gateway->config->is_unwatched) return;
-  char *root = directory_of(gateway->config->script);
+  char *root = reload_directory(gateway);
   watch_init(&reload->watch, &gateway->loop, root, on_change, gateway);
   mem_free(root);
   reload->is_watching = true;
@@ -412,6 +423,7 @@ void reload_stop(struct gateway *gateway) {
   reload->stage = RELOAD_STOPPED;
   uv_timer_stop(&reload->deadline);
   if (reload->is_watching) watch_stop(&reload->watch);
+  if (gateway->dev != NULL) dev_stop(gateway);
   tell_askers(&reload->askers, false, SLICE("the gateway is stopping"));
   tell_askers(&reload->next_askers, false, SLICE("the gateway is stopping"));
 }
@@ -423,6 +435,7 @@ void reload_close(struct gateway *gateway) {
 void reload_deinit(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   if (reload->is_watching) watch_deinit(&reload->watch);
+  if (gateway->dev != NULL) dev_deinit(gateway);
   if (reload->current != reload->live) sources_free(reload->current);
   sources_free(reload->failed);
   sources_free(reload->live);

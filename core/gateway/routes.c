@@ -296,6 +296,14 @@ void routes_find(const struct routes *routes, route_method method, bool is_upgra
   find_allowed(routes, path, match);
 }
 
+void routes_for_each_directory(const struct routes *routes,
+                               void (*visit)(void *context, const char *directory), void *context) {
+  for (size_t i = 0; i < routes->count; i++) {
+    const struct route *route = &routes->entries[i]->route;
+    if (route->kind == ROUTE_STATIC) visit(context, route->directory);
+  }
+}
+
 slice route_param_name(const struct route *route, size_t index) {
   const struct entry *entry = CONTAINER_OF(route, struct entry, route);
   const segment *at = entry->segments;

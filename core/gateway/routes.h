@@ -126,6 +126,11 @@ typedef struct {
 void routes_find(const struct routes *routes, route_method method, bool is_upgrade, slice path,
                  route_match *match);
 
+/* The directories of static routes. Any thread: for as long as the routes are held, they do not
+ * change. */
+void routes_for_each_directory(const struct routes *routes,
+                               void (*visit)(void *context, const char *directory), void *context);
+
 /* The name of the pattern's parameter `index`, which is one. */
 slice route_param_name(const struct route *route, size_t index);
 

@@ -19,6 +19,8 @@
 #include "codec/http1_condition.h"
 #include "codec/http1_range.h"
 #include "gateway/block.h"
+#include "gateway/dev.h"
+#include "gateway/gateway.h"
 #include "gateway/media_type.h"
 #include "gateway/outbox.h"
 #include "gateway/worker.h"
@@ -129,6 +131,7 @@ struct file_source {
   struct source source;
   struct block_pool *pool;
   struct block *first; /* what was read when it was found, or NULL */
+  struct block *tail;  /* what follows the file: --dev's script tag, or NULL */
   int file;            /* -1 when all is read */
   uint64_t offset;     /* file[offset..end) is still to be read */
   uint64_t end;
@@ -174,6 +177,10 @@ static struct block *file_source_pull(struct source *base) {
     source->on_short = NULL;
     on_short(source->owner);
   }
+  if (block == NULL && source->offset == source->end) {
+    block = source->tail;
+    source->tail = NULL;
+  }
   return block;
 }
 
@@ -186,6 +193,7 @@ static bool file_source_peek_mark(struct source *source, block_mark *mark) {
 static void file_source_free(struct source *base) {
   struct file_source *source = file_source_of(base);
   if (source->first != NULL) block_release(source->first);
+  if (source->tail != NULL) block_release(source->tail);
   if (source->file >= 0) close(source->file);
   mem_free(source);
 }
@@ -196,12 +204,13 @@ static const struct source_ops file_source_ops = {
     .free = file_source_free,
 };
 
-/* Takes over the descriptor. */
+/* Takes over the descriptor and the tail. */
 static struct source *file_source_new(struct block_pool *pool, int file, uint64_t offset,
-                                      uint64_t len) {
+                                      uint64_t len, struct block *tail) {
   struct file_source *source = mem_alloc(sizeof *source);
   *source = (struct file_source){.source = {&file_source_ops},
                                  .pool = pool,
+                                 .tail = tail,
                                  .file = file,
                                  .offset = offset,
                                  .end = offset + len};
@@ -337,25 +346,49 @@ static void answer_conditions(static_file_answer *out, const struct http1_head *
   }
 }
 
+/* With --dev: a page that is to be shown anew when it changes. */
+static bool is_dev_page(const struct worker *worker, const struct request *request, slice type) {
+  return gateway_config(worker->gateway)->is_dev && slice_has_prefix(type, SLICE("text/html")) &&
+         dev_is_page(request);
+}
+
+/* It goes with a tag at its end, and nobody keeps it. */
+static struct block *add_tail(static_file_answer *out, struct worker *worker) {
+  struct buf tag;
+  buf_init(&tag, 0);
+  dev_append_tag(worker->gateway, &tag);
+  struct block *tail = block_new(&worker->blocks.pool, tag.len);
+  memcpy(tail->data, tag.data, tag.len);
+  block_commit(tail, tag.len, MARK_PRIVATE, NULL);
+  add_header(out, SLICE("Cache-Control"), SLICE("no-store"));
+  out->content_length += tag.len;
+  buf_deinit(&tag);
+  return tail;
+}
+
 /* Takes over the descriptor. */
 static void answer_file(static_file_answer *out, struct worker *worker,
                         const struct request *request, int file, const struct stat *info,
                         slice name, int status) {
   uint64_t offset = 0, len = (uint64_t)info->st_size;
   const struct http1_head *head = request_head(request);
+  slice type = media_type_find(name);
+  bool is_dev = is_dev_page(worker, request, type);
   answer_status(out, status);
-  if (status == 200) answer_conditions(out, head, info, &offset, &len);
+  if (status == 200 && !is_dev) answer_conditions(out, head, info, &offset, &len);
   out->has_content = out->status == status || out->status == 206;
   if (out->has_content) {
-    add_header(out, SLICE("Content-Type"), media_type_find(name));
+    add_header(out, SLICE("Content-Type"), type);
     add_header(out, SLICE("X-Content-Type-Options"), SLICE("nosniff"));
     out->content_length = len;
   }
+  struct block *tail = is_dev ? add_tail(out, worker) : NULL;
   bool is_head = head != NULL && head->method == HTTP1_METHOD_HEAD;
-  if (out->has_content && !is_head && len > 0) {
-    out->source = file_source_new(&worker->blocks.pool, file, offset, len);
+  if (out->has_content && !is_head && out->content_length > 0) {
+    out->source = file_source_new(&worker->blocks.pool, file, offset, len, tail);
   } else {
     close(file);
+    if (tail != NULL) block_release(tail);
   }
 }
 

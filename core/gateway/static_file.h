@@ -55,6 +55,8 @@ typedef struct {
  * ending in "/" it is a directory's index.html. Segments that are empty, begin with "." or hold an
  * encoded "/", a backslash or a NUL are 404.
  *
+ * With --dev (dev.h) a page has one more line, no validators, and is sent whole.
+ *
  * `status` is what a 200 becomes, for pages that go with an error; then conditions and ranges are
  * not looked at. Nor are they for methods other than GET and HEAD, nor ranges for HEAD. */
 void static_file_find(struct worker *worker, const struct request *request, slice directory,

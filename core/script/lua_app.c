@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include "base/mem.h"
+#include "gateway/dev.h"
+#include "gateway/gateway.h"
 #include "pubsub/policy.h"
 #include "script/lua_sandbox.h"
 #include "script/lua_timer.h"
@@ -273,12 +275,34 @@ static int l_directory(lua_State *L) {
   return 1;
 }
 
+/* core.is_dev(): whether pages are told of changes. */
+static int l_is_dev(lua_State *L) {
+  const struct config *config = gateway_config(script_of(L)->worker->gateway);
+  lua_pushboolean(L, config->is_dev && !config->is_check);
+  return 1;
+}
+
+/* core.dev_state(): the version of what pages are made of, and why the last load has failed, if it
+ * has. */
+static int l_dev_state(lua_State *L) {
+  struct script *script = script_of(L);
+  struct gateway *gateway = script->worker->gateway;
+  struct buf *text = &script->scratch;
+  buf_clear(text);
+  dev_append_version(gateway, text);
+  size_t version_len = text->len;
+  bool has_failed = dev_append_failure(gateway, text);
+  lua_pushlstring(L, text->data, version_len);
+  if (!has_failed) return 1;
+  script_push_slice(L, slice_skip(buf_peek(text), version_len));
+  return 2;
+}
+
 static const luaL_Reg core_functions[] = {
-    {"add_route", l_add_route},   {"add_topic", l_add_topic},
-    {"add_start", l_add_start},   {"add_stop", l_add_stop},
-    {"add_every", l_add_every},   {"where", l_where},
-    {"is_loading", l_is_loading}, {"limit", l_limit},
-    {"directory", l_directory},   {NULL, NULL},
+    {"add_route", l_add_route},   {"add_topic", l_add_topic}, {"add_start", l_add_start},
+    {"add_stop", l_add_stop},     {"add_every", l_add_every}, {"where", l_where},
+    {"is_loading", l_is_loading}, {"limit", l_limit},         {"directory", l_directory},
+    {"is_dev", l_is_dev},         {"dev_state", l_dev_state}, {NULL, NULL},
 };
 
 void lua_app_register(struct script *script) {

@@ -10,6 +10,7 @@
 #include "gateway/routes.h"
 #include "script/lua_app.h"
 #include "script/lua_conn.h"
+#include "script/lua_error_page.h"
 #include "script/lua_request.h"
 #include "script/lua_response.h"
 #include "script/lua_task.h"
@@ -126,9 +127,15 @@ static struct exchange *take_exchange(struct task *task) {
   return exchange->is_gone ? NULL : exchange;
 }
 
-static void fail_exchange(struct task *task, struct exchange *exchange, const char *message) {
-  if (message != NULL) {
-    log_error("error in %s of %s: %s", task->event, task->route->pattern, message);
+/* `fault` is what is wrong with the results, NULL: it has raised. */
+static void fail_exchange(struct task *task, struct exchange *exchange, int which,
+                          const char *fault) {
+  if (fault != NULL) {
+    log_error("error in %s of %s: %s", task->event, task->route->pattern, fault);
+  }
+  if (task->script->is_dev) {
+    lua_error_page_send(task, exchange, app_route(task->route)->handlers[which], fault);
+    return;
   }
   exchange_respond_text(exchange, 500, SLICE("Internal Server Error"));
 }
@@ -144,14 +151,14 @@ static void on_request_end(struct task *task, bool is_ok) {
   struct exchange *exchange = take_exchange(task);
   if (exchange == NULL || answer_timeout(task, exchange)) return;
   if (!is_ok) {
-    fail_exchange(task, exchange, NULL);
+    fail_exchange(task, exchange, APP_HTTP, NULL);
     return;
   }
   if (lua_gettop(task->L) == REQUEST_BOX) lua_pushnil(task->L);
   struct script *script = task->script;
   if (!lua_response_send(script, task->L, REQUEST_BOX + 1, exchange)) {
     buf_append_char(&script->message, '\0');
-    fail_exchange(task, exchange, script->message.data);
+    fail_exchange(task, exchange, APP_HTTP, script->message.data);
   }
 }
 
@@ -182,7 +189,7 @@ static void on_authenticate_end(struct task *task, bool is_ok) {
   if (is_ok) lua_settop(L, 3);
   const char *fault = is_ok ? judge_entry(L) : NULL;
   if (!is_ok || fault != NULL) {
-    fail_exchange(task, exchange, fault);
+    fail_exchange(task, exchange, APP_AUTHENTICATE, fault);
     return;
   }
   if (lua_istable(L, 1)) {

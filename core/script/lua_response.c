@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "codec/http1_response.h"
+#include "gateway/dev.h"
 #include "script/lua_json.h"
 
 enum {
@@ -316,6 +317,18 @@ static bool is_inside(slice path) {
   return true;
 }
 
+/* With --dev: the page goes with a tag at its end, and nobody keeps it. */
+static bool add_dev_tag(struct builder *b, const struct exchange *exchange) {
+  if (b->kind != BODY_TEXT || strcmp(b->body_key, "html") != 0) return true;
+  if (!dev_is_page(exchange->request)) return true;
+  struct buf *page = &b->script->scratch;
+  buf_clear(page);
+  buf_append(page, b->response.body);
+  dev_append_tag(b->script->worker->gateway, page);
+  b->response.body = buf_peek(page);
+  return add_header(b, SLICE("Cache-Control"), SLICE("no-store"));
+}
+
 static bool finish(struct builder *b, struct exchange *exchange) {
   if (b->kind == BODY_REDIRECT) {
     if (!b->has_status) b->response.status = 303;
@@ -332,6 +345,7 @@ static bool finish(struct builder *b, struct exchange *exchange) {
     return false;
   }
   if (!add_cookie_headers(b)) return false;
+  if (b->script->is_dev && !add_dev_tag(b, exchange)) return false;
   b->response.headers = b->headers;
   if (b->kind != BODY_FILE) {
     exchange_respond(exchange, &b->response);

@@ -75,6 +75,7 @@ struct script {
   bool is_collecting;
   bool is_loading; /* a load runs */
   bool is_stopping;
+  bool is_dev; /* --dev */
 };
 
 static inline struct script *script_of(lua_State *L) {

@@ -64,6 +64,7 @@ static struct script *script_new(struct worker *worker, const char *path) {
   struct script *script = mem_alloc_zero(sizeof *script);
   script->worker = worker;
   script->directory = directory_of(path);
+  script->is_dev = gateway_config(worker->gateway)->is_dev;
   list_init(&script->suspended);
   list_init(&script->afters);
   list_init(&script->older);

@@ -162,12 +162,14 @@ static void task_finish(struct task *task, int status) {
   bool is_ok = status == 0;
   if (task->is_abandoned) {
     log_abandoned(task);
+    task->error = "the handler went on suspending after it was told to end";
   } else if (status == LUA_YIELD) {
-    task_log_error(task, task->L,
-                   "the handler yielded; coroutine.yield is for coroutines of your own");
+    task->error = "the handler yielded; coroutine.yield is for coroutines of your own";
+    task_log_error(task, task->L, task->error);
   } else if (!is_ok) {
-    task_log_error(task, task->L, script_error_text(task->L, -1));
-  }
+    task->error = script_error_text(task->L, -1);
+    task_log_error(task, task->L, task->error);
+  } /* else it is NULL: one that has failed does not come back from the pool */
   task->on_end(task, is_ok);
   task_give_back(task, is_ok);
 }

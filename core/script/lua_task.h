@@ -48,6 +48,7 @@ struct task {
   task_end on_end;
   const char *ended; /* the code with which its suspensions end from now on; NULL: they do not */
   unsigned refused;  /* suspensions asked for since */
+  const char *error; /* what it has failed with, while on_end is told */
   bool is_suspending;
   bool is_abandoned;
   bool has_suspended; /* it did not end in the call that began it */

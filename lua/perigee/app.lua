@@ -377,6 +377,9 @@ function M.declare(app, last_line)
     error(message:format(last_line, app == nil and "nothing" or "a " .. type(app)), 0)
   end
   declare(app, "", {})
+  if core.is_dev() then
+    declare(require("perigee.dev").app(), "", {})
+  end
 end
 
 return M

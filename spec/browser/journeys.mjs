@@ -4,8 +4,8 @@
 //
 // With two addresses the windows are placed on them by turns: two workers of one gateway. Ends with
 // 0; or with 1, a sentence on standard error, and what the windows showed in FOLDER. A journey that
-// needs the gateway to go and come back says "please stop" and "please start" on standard output
-// and waits for "done" on standard input.
+// needs something done to the gateway or its files, "please stop" and "please start" say, writes so
+// to standard output and waits for "done" on standard input.
 import { parseArgs } from "node:util";
 import { check, desktop, phone, Surroundings, until } from "./kit.mjs";
 
@@ -381,6 +381,45 @@ journeys.made = async (around) => {
   await say(ann, "here again");
   await bob.sees("#log li", "here again");
   check((await bob.count("#log li")) === 1, "what is lost is shown as if it were kept");
+};
+
+// The pages of somebody who writes them: `perigee serve --dev`. Nobody touches the window.
+journeys.dev = async (around) => {
+  const ann = await around.window("ann");
+  await ann.open("/");
+  await ann.sees("h1", "First");
+  await ann.isConnected();
+  await around.ask("edit");
+  await ann.sees("h1", "Second");
+  await ann.isConnected(); // its WebSocket is the new page's
+  await around.ask("style");
+  await ann.page.waitForFunction(() => getComputedStyle(document.body).color === "rgb(0, 0, 255)");
+
+  await around.ask("break");
+  await ann.sees("#perigee-dev", "main.lua:3: unexpected symbol");
+  await ann.sees("#perigee-dev", markup);
+  await hasNoMarkup(ann);
+  await ann.fitsBothSizes();
+  await ann.page.reload();
+  await ann.sees("#perigee-dev", "main.lua:3: unexpected symbol");
+  await ann.sees("h1", "Second");
+  await around.ask("mend");
+  await ann.at("#perigee-dev").waitFor({ state: "detached" });
+  await ann.isConnected();
+
+  ann.mayFail = true; // the browser's console tells of a 500
+  await ann.open("/error");
+  await around.ask("break");
+  await ann.sees("#perigee-dev", "main.lua:3: unexpected symbol");
+  await ann.page.reload();
+  await ann.sees("h1", `/main.lua:9: ${markup}`);
+  check((await ann.count("#perigee-dev")) === 1, "the load's error is shown twice");
+  await ann.sees("mark", "error(");
+  await ann.sees("pre", "stack traceback:");
+  check((await ann.count("img, b")) === 0, "an error's text is shown as HTML");
+  await ann.fitsBothSizes();
+  await around.ask("repair");
+  await ann.sees("body", "no error any more");
 };
 
 const { values, positionals } = parseArgs({

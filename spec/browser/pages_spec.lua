@@ -112,6 +112,62 @@ describe("The pages", function()
     travel_through_restarts("reconnecting", "scripts/main.lua")
   end)
 
+  it("are shown anew while they are written, and say why the script does not load", function()
+    local MARKUP = '<img src=x onerror="document.title=1"><b>bold</b>'
+    local SCRIPT = [[
+local perigee = require("perigee")
+local app = perigee.app()
+
+app:static("/public", "public")
+app:get("/", function() return { file = "public/index.html" } end)
+app:websocket("/ws", { on_open = function(conn) conn:send("Connected") end })
+app:get("/error", function()
+  local text = '<img src=x onerror="document.title=1"><b>bold</b>'
+  error(text)
+end)
+
+return app
+]]
+    local PAGE = [[
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>A page</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/public/style.css">
+<main><h1>First</h1><p id="status">Connecting</p></main>
+<script>
+new WebSocket(`ws://${location.host}/ws`).onmessage = ({ data }) => {
+  document.getElementById("status").textContent = data;
+};
+</script>
+]]
+    local server = gateway.start({
+      script = SCRIPT,
+      files = { ["public/index.html"] = PAGE, ["public/style.css"] = "body { color: red }" },
+      workers = 2,
+      test_mode = false,
+      watch = true,
+      arguments = { "--dev" },
+    })
+    server.log:allow("stays live")
+    server.log:allow("error in the handler of /error")
+    local edits = {
+      edit = { "public/index.html", (PAGE:gsub("First", "Second")) },
+      style = { "public/style.css", "body { color: blue }" },
+      ["break"] = { "main.lua", "\n\nx = = '" .. MARKUP .. "'" },
+      mend = { "main.lua", SCRIPT },
+      repair = {
+        "main.lua",
+        (SCRIPT:gsub("error%(text%)", 'return { html = "no error any more" }')),
+      },
+    }
+    travel("dev", { server:url() }, function(what)
+      server:edit(edits[what][1], edits[what][2])
+    end)
+  end)
+
   it("have one more, which perigee new makes: people talk, come late, and come back", function()
     travel_through_restarts("made", "lua/perigee/template/main.lua")
   end)
