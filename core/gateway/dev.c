@@ -119,13 +119,16 @@ void dev_init(struct gateway *gateway) {
 
 void dev_begin(struct gateway *gateway) {
   struct dev *dev = gateway->dev;
+  if (!gateway->config->is_unwatched) {
+    char *root = reload_directory(gateway);
+    watch_init(&dev->watch, &gateway->loop, root, on_change, gateway);
+    mem_free(root);
+    dev->is_watching = true;
+    watch_pages(gateway);
+    /* What was sent since the workers listen may have changed before it was watched. */
+    note_change(gateway);
+  }
   log_info("--dev: errors show the script's source to whoever asks, and pages reload themselves");
-  if (gateway->config->is_unwatched) return;
-  char *root = reload_directory(gateway);
-  watch_init(&dev->watch, &gateway->loop, root, on_change, gateway);
-  mem_free(root);
-  dev->is_watching = true;
-  watch_pages(gateway);
 }
 
 void dev_note_live(struct gateway *gateway) {
