@@ -20,8 +20,6 @@ function M.cores()
   return first, last
 end
 
-local server_core, load_core = M.cores()
-
 -- Before everything else that wants the processor, where that is allowed: a fixed priority.
 local alone = { "chrt", "--fifo", "1" }
 
@@ -35,8 +33,14 @@ local function words(...)
   return whole
 end
 
-local function pinned(core, command)
-  return words({ "taskset", "-c", core }, command)
+-- Asked for once, where it is needed first.
+local server_core, load_core
+
+local function pinned(is_server, command)
+  if not server_core then
+    server_core, load_core = M.cores()
+  end
+  return words({ "taskset", "-c", is_server and server_core or load_core }, command)
 end
 
 local function alone_if_allowed(command)
@@ -127,7 +131,7 @@ function M.start_server(command, opts)
   if opts.is_alone then
     command = alone_if_allowed(command)
   end
-  local process = start(opts.unpinned and command or pinned(server_core, command), opts)
+  local process = start(opts.unpinned and command or pinned(true, command), opts)
   process.port = wait_for_port(process, opts.port)
   process.seconds = posix.now() - began
   if not process.port then
@@ -154,10 +158,13 @@ function M.stop_all()
   end
 end
 
---- Starts a program on the load's core, to be talked to. Standard error goes to `log`; `is_alone` as
---- of start_server.
-function M.start_load(command, log, is_alone)
-  return start(pinned(load_core, is_alone and alone_if_allowed(command) or command), { log = log })
+--- Starts a program on the load's core, to be talked to. Standard error goes to `log`; `opts` may have
+--- `is_alone` and `unpinned`, as of start_server.
+function M.start_load(command, log, opts)
+  if opts and opts.is_alone then
+    command = alone_if_allowed(command)
+  end
+  return start(opts and opts.unpinned and command or pinned(false, command), { log = log })
 end
 
 --- Waits for a line of it; raises when none comes in time.

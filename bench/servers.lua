@@ -65,6 +65,7 @@ function M.steady(build)
     ["--join"] = join:format(""),
     ["--dead-join"] = join:format(',"hose":true'),
     ["--publication"] = '{"type":"message","text":"{stamp}"}',
+    ["--answer"] = '"type":"answer"',
     ["--broadcast"] = '{"type":"broadcast","text":"{stamp}"}',
   }) do
     steady[#steady + 1] = name

@@ -52,7 +52,7 @@ local function run(build, kind, mode, options, on_ready, on_done)
   local command = measure.command(build, mode, server, running, kind, options)
   command[#command + 1] = "--gate"
   local log = build .. "/bench/loadgen.log"
-  local load = process.start_load(command, log, true)
+  local load = process.start_load(command, log, { is_alone = true })
   local ok, message = pcall(function()
     for _, gate in ipairs({ { "ready\n", on_ready }, { "done\n", on_done } }) do
       process.expect(load, gate[1], PHASE_SECONDS)
@@ -89,7 +89,7 @@ local function steady(build, dead)
     "--settle",
     1,
   }
-  local figures = run(build, "steady", "ws-steady", options, function(running)
+  local figures = run(build, "steady", "steady", options, function(running)
     opening = counters(running)
     forget_stalls(running)
   end, function(running)

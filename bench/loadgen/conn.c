@@ -99,6 +99,7 @@ void conn_open(struct conn *conn) {
   conn->state = CONN_CONNECTING;
   conn->wants_write = true;
   conn->frame = (frame_state){0};
+  conn->chunk = (chunk_state){0};
   conn->kept.len = 0;
   conn->pending.len = 0;
   pool.opening++;

@@ -36,6 +36,13 @@ typedef struct {
   uint64_t offset; /* payload bytes seen */
 } frame_state;
 
+/* The chunk of an event stream that is being received. */
+typedef struct {
+  size_t left;   /* bytes of it that are still to come */
+  char line[16]; /* with its size, as far as it has come */
+  uint8_t line_len;
+} chunk_state;
+
 struct conn {
   int fd;
   uint32_t id; /* its place in the pool */
@@ -47,6 +54,7 @@ struct conn {
   uint64_t opened_at_ns;
 
   frame_state frame;
+  chunk_state chunk;
   bytes kept;    /* received, and not whole yet: a response's head, a message cut in two */
   bytes pending; /* to send: what the socket would not take */
 
@@ -58,9 +66,11 @@ struct conn {
   uint32_t requested;
   uint64_t response_offset; /* HTTP: place in the response at hand */
 
+  uint64_t longest_ns; /* of steady.c: what took longest of all that it was sent */
+
   /* Of fanout.c, where it publishes. */
   uint32_t publisher;
-  uint32_t sequence;  /* the next publication's */
+  uint32_t sequence;  /* the next publication's; also of steady.c */
   uint64_t delivered; /* of its publications, to all subscribers together */
   uint64_t next_due_ns;
   bool is_posting; /* its POST is not answered yet */

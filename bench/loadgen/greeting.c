@@ -20,6 +20,11 @@ static void open_now(struct conn *conn, uint64_t now) {
   if (workload->on_open != NULL) workload->on_open(conn, now);
 }
 
+static const char *path_of(const struct conn *conn) {
+  if (workload->path_of != NULL) return workload->path_of(conn);
+  return conn->is_publisher && !conn->is_subscriber ? options.publish_path : options.path;
+}
+
 void greeting_start(struct conn *conn, uint64_t now) {
   char request[MAX_REQUEST];
   greeting kind = workload->greeting_of(conn);
@@ -28,16 +33,14 @@ void greeting_start(struct conn *conn, uint64_t now) {
     open_now(conn, now);
     return;
   }
-  bool only_publishes = conn->is_publisher && !conn->is_subscriber;
-  const char *path = only_publishes ? options.publish_path : options.path;
   const char *wish = kind == GREETING_SSE ? "Accept: text/event-stream\r\n"
                                           : "Upgrade: websocket\r\n"
                                             "Connection: Upgrade\r\n"
                                             "Sec-WebSocket-Key: " WS_KEY
                                             "\r\n"
                                             "Sec-WebSocket-Version: 13\r\n";
-  int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s%s\r\n", path,
-                     options.host, options.port, wish, options.header);
+  int len = snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s%s\r\n",
+                     path_of(conn), options.host, options.port, wish, options.header);
   if (len >= MAX_REQUEST) base_fail("the request is too long");
   conn->state = CONN_GREETING;
   conn_send(conn, request, (size_t)len);

@@ -10,6 +10,7 @@
 
 #include "loadgen/base.h"
 #include "loadgen/conn.h"
+#include "loadgen/gate.h"
 #include "loadgen/greeting.h"
 #include "loadgen/pipeline.h"
 #include "loadgen/tally.h"
@@ -88,7 +89,9 @@ void loop_turn(int timeout_ms) {
   uint64_t now = base_now_ns();
   for (int i = 0; i < count; i++) {
     if (i % EVENTS_A_TIME == EVENTS_A_TIME - 1) now = base_now_ns();
-    if (events[i].data.ptr != NULL) {
+    if (events[i].data.ptr == &gate_tag) {
+      gate_read();
+    } else if (events[i].data.ptr != NULL) {
       handle(events[i].data.ptr, events[i].events, now);
     } else {
       uint64_t expirations;

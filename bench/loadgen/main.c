@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "loadgen/conn.h"
+#include "loadgen/gate.h"
 #include "loadgen/idle.h"
 #include "loadgen/loop.h"
 #include "loadgen/options.h"
@@ -23,6 +24,7 @@ int main(int count, char **arguments) {
   if (workload == &idle_workload) return idle_run() ? 0 : 1;
   pool_init();
   loop_init();
+  gate_init();
   run_result result = run_all();
   return report_print(&result) ? 0 : 1;
 }

@@ -29,7 +29,7 @@ struct options options = {
 
 static const char help[] =
     "loadgen MODE [options]\n"
-    "modes: ws-echo ws-fanout ws-steady sse-fanout http idle churn\n"
+    "modes: ws-echo ws-fanout sse-fanout steady http idle churn\n"
     "  --host A --port N --path P   where (127.0.0.1 9001 /)\n"
     "  --pid N[,N...]               server processes, for their CPU and memory\n"
     "  --conns N                    connections or subscribers (64)\n"
@@ -46,20 +46,26 @@ static const char help[] =
     "  --rounds N --warmup-rounds N so many rounds in place of seconds: all send, and send again\n"
     "                               when all have been answered; the servers of --pid are stopped\n"
     "                               while a round is sent, so that they find all of it at once\n"
-    "  --gate                       says \"ready\" before and \"done\" after what is measured, and\n"
+    "  --gate                       says \"ready\" before and \"done\" after what is measured, "
+    "and\n"
     "                               waits for a line of standard input\n"
     "  --publishers K --publish-path P\n"
     "                               separate publishers, where they connect or POST (1, as "
     "--path)\n"
     "  --room                       every subscriber publishes too, in place of --publishers\n"
-    "  --rate R                     each publisher sends R a second, answered or not; ws-steady:\n"
+    "  --rate R                     each publisher sends R a second, answered or not; steady:\n"
     "                               all together\n"
-    "  --join TEXT                  sent by each WebSocket once open; ws-steady: with {id}\n"
+    "  --join TEXT                  sent by each WebSocket once open; steady: with {id}\n"
     "  --publication TEXT           with {stamp}, and {pad} that fills it to --size\n"
     "  --broadcast TEXT --audience N --every S\n"
-    "                               ws-steady: with {stamp}, to the first N connections, each S (1)\n"
+    "                               steady: with {stamp}, to the first N connections, each S (1)\n"
     "                               seconds\n"
-    "  --dead N --dead-join TEXT    ws-steady: connections that never read, what these send\n"
+    "  --dead N --dead-join TEXT    steady: connections that never read, what these send\n"
+    "  --streams N --stream-path P  steady: event streams beside the WebSockets, P with {id}\n"
+    "  --answer TEXT                steady: what only an answer has, not what is published\n"
+    "  --generation TEXT            steady: what stands before the number of the code that spoke,\n"
+    "                               which every message must have, and which never gets less;\n"
+    "                               with --gate, a line \"live N\" says what it is at least\n"
     "  --sse                        idle: event streams, not WebSockets\n"
     "  --processes N                idle: share the connections among N processes\n"
     "  --warm-conns N               idle: opened first, and not counted\n"
@@ -108,6 +114,10 @@ static const option_info infos[] = {
     {"broadcast", TEXT, &options.broadcast},
     {"dead", NUMBER, &options.dead},
     {"dead-join", TEXT, &options.dead_join},
+    {"streams", NUMBER, &options.streams},
+    {"stream-path", TEXT, &options.stream_path},
+    {"answer", TEXT, &options.answer},
+    {"generation", TEXT, &options.generation},
     {"sse", SWITCH, &options.is_sse},
     {"processes", NUMBER, &options.processes},
     {"warm-conns", NUMBER, &options.warm_conns},
@@ -190,6 +200,7 @@ void options_parse(int count, char **arguments) {
   if (options.source_addresses == 0) {
     /* Churn leaves the server's ports in TIME_WAIT; others need 28,000 ephemeral ports an address.
      */
-    options.source_addresses = strcmp(options.mode, "churn") == 0 ? 64 : 1 + options.conns / 20000;
+    options.source_addresses =
+        strcmp(options.mode, "churn") == 0 ? 64 : 1 + (options.conns + options.streams) / 20000;
   }
 }

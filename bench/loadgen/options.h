@@ -37,12 +37,16 @@ struct options {
   const char *join;        /* sent by each WebSocket once open, or NULL */
   const char *publication; /* with {stamp} and perhaps {pad} */
 
-  /* ws-steady; its join messages may have {id} */
+  /* steady; its join messages and stream_path may have {id} */
   int audience;          /* connections that get what is broadcast */
   double every;          /* seconds between broadcasts */
   const char *broadcast; /* with {stamp} */
   int dead;              /* connections that never read */
   const char *dead_join; /* what these send in place of `join` */
+  int streams;           /* event streams beside the WebSockets */
+  const char *stream_path;
+  const char *answer;     /* what only an answer has, not what is published */
+  const char *generation; /* what stands before the number of the code that spoke, or NULL */
 
   bool is_sse;    /* idle: event streams */
   int processes;  /* idle: that share the connections */

@@ -34,6 +34,7 @@ static figures compute(const run_result *result) {
       .own_percent = result->own_cpu_s / seconds * 100,
   };
   if (f.server_cpu_s > 0) f.per_cpu_s = (double)tally.messages / f.server_cpu_s;
+  if (workload->on_finish != NULL) workload->on_finish();
   if (workload->count_missing != NULL) f.missing = workload->count_missing();
   /* What a gap left out has not come either; it counts once. */
   f.missing -= tally.lost < f.missing ? tally.lost : f.missing;
@@ -50,6 +51,10 @@ static void print_json(const run_result *result, const figures *f) {
          tally_longest_us());
   printf(",\"broadcasts\":%" PRIu64 ",\"broadcast_max_us\":%.1f", tally.broadcasts,
          (double)tally.broadcast_longest_ns / 1e3);
+  printf(",\"pause_p50_us\":%.1f,\"pause_p999_us\":%.1f,\"pause_max_us\":%.1f,\"own_late_us\":%.1f",
+         tally_pause_us(50), tally_pause_us(99.9), tally_longest_pause_us(),
+         (double)tally.own_late_ns / 1e3);
+  printf(",\"generation\":%" PRIu32 ",\"older\":%" PRIu64, tally.generation, tally.older);
   printf(",\"server_cpu_s\":%.6f,\"per_cpu_s\":%.1f,\"server_user\":%.1f,\"server_system\":%.1f",
          f->server_cpu_s, f->per_cpu_s, f->server_user_percent, f->server_system_percent);
   printf(",\"own_cpu\":%.1f,\"rss\":%" PRIu64 ",\"lost\":%" PRIu64 ",\"missing\":%" PRIu64,
@@ -70,6 +75,11 @@ static void print_text(const run_result *result, const figures *f) {
     printf("  %" PRIu64 " deliveries of broadcasts, the last after %.1f us at most\n",
            tally.broadcasts, (double)tally.broadcast_longest_ns / 1e3);
   }
+  if (tally_longest_pause_us() > 0) {
+    printf("  longest pause of each us: p50 %.1f  p99.9 %.1f  max %.1f; own lateness max %.1f\n",
+           tally_pause_us(50), tally_pause_us(99.9), tally_longest_pause_us(),
+           (double)tally.own_late_ns / 1e3);
+  }
   printf("  cpu: loadgen %.0f %%", f->own_percent);
   if (options.pid_count > 0) {
     printf(", server %.0f %% user + %.0f %% system, rss %.1f MiB\n  %.0f %s/s of server CPU",
@@ -77,9 +87,10 @@ static void print_text(const run_result *result, const figures *f) {
            (double)result->after.rss_bytes / (1024 * 1024), f->per_cpu_s, workload->unit);
   }
   printf("\n  lost %" PRIu64 ", missing %" PRIu64 ", reordered %" PRIu64 ", bad %" PRIu64
-         ", disconnects %" PRIu64 ", failed %" PRIu64 ", other messages %" PRIu64 "\n",
+         ", disconnects %" PRIu64 ", failed %" PRIu64 ", older %" PRIu64 ", other messages %" PRIu64
+         "\n",
          tally.lost, f->missing, tally.reordered, tally.bad, tally.disconnects, tally.failed,
-         tally.other);
+         tally.older, tally.other);
   if (f->own_percent > FULL_PERCENT) {
     printf("  NOTE: the load generator used its whole core; the server may be able to do more\n");
   }
@@ -93,5 +104,5 @@ bool report_print(const run_result *result) {
     print_text(result, &f);
   }
   return tally.lost == 0 && f.missing == 0 && tally.reordered == 0 && tally.bad == 0 &&
-         tally.disconnects == 0 && tally.failed == 0;
+         tally.disconnects == 0 && tally.failed == 0 && tally.older == 0;
 }

@@ -7,6 +7,7 @@
 
 #include "loadgen/base.h"
 #include "loadgen/conn.h"
+#include "loadgen/gate.h"
 #include "loadgen/loop.h"
 #include "loadgen/options.h"
 #include "loadgen/tally.h"
@@ -85,15 +86,6 @@ static void play_rounds(int count) {
   }
 }
 
-/* Says where we are, and waits for whoever attends to it. */
-static void pass_gate(const char *word) {
-  char line[64];
-  if (!options.is_gated) return;
-  puts(word);
-  fflush(stdout);
-  if (fgets(line, sizeof line, stdin) == NULL) base_fail("nobody opened the gate");
-}
-
 static void work(int rounds, double seconds) {
   if (options.rounds > 0) {
     play_rounds(rounds);
@@ -112,7 +104,7 @@ run_result run_all(void) {
   turn_for(options.settle_seconds, NULL);
   work(options.warmup_rounds, options.warmup_seconds);
 
-  pass_gate("ready");
+  gate_pass("ready");
   uint64_t start_ns = base_now_ns();
   double own_before_s = own_cpu_s();
   result.before = server_measure();
@@ -122,7 +114,7 @@ run_result run_all(void) {
   result.after = server_measure();
   result.own_cpu_s = own_cpu_s() - own_before_s;
   result.seconds = (double)(base_now_ns() - start_ns) / 1e9;
-  pass_gate("done");
+  gate_pass("done");
   wants_more = false;
   return result;
 }

@@ -3,10 +3,16 @@
 /* A log-linear histogram: 128 buckets to each power of two. */
 enum { BUCKETS_A_POWER = 128, BUCKET_BITS = 7 };
 
+typedef struct {
+  uint64_t count;
+  uint64_t longest_ns;
+  uint64_t buckets[64 * BUCKETS_A_POWER];
+} histogram;
+
 struct tally tally;
 
-static uint64_t longest_ns;
-static uint64_t buckets[64 * BUCKETS_A_POWER];
+static histogram latencies;
+static histogram pauses;
 
 static unsigned bucket_of(uint64_t ns) {
   if (ns < BUCKETS_A_POWER) return (unsigned)ns;
@@ -21,11 +27,26 @@ static uint64_t bucket_start(unsigned bucket) {
   return (uint64_t)(BUCKETS_A_POWER + bucket % BUCKETS_A_POWER) << shift;
 }
 
+static void add(histogram *to, uint64_t ns) {
+  to->count++;
+  to->buckets[bucket_of(ns)]++;
+  if (ns > to->longest_ns) to->longest_ns = ns;
+}
+
+static double find_us(const histogram *in, double percent) {
+  uint64_t wanted = (uint64_t)((double)in->count * percent / 100);
+  uint64_t seen = 0;
+  for (unsigned i = 0; i < sizeof in->buckets / sizeof in->buckets[0]; i++) {
+    seen += in->buckets[i];
+    if (seen > wanted) return (double)bucket_start(i) / 1e3;
+  }
+  return (double)in->longest_ns / 1e3;
+}
+
 void tally_message(uint64_t latency_ns) {
   if (!tally.is_counting) return;
   tally.messages++;
-  buckets[bucket_of(latency_ns)]++;
-  if (latency_ns > longest_ns) longest_ns = latency_ns;
+  add(&latencies, latency_ns);
 }
 
 void tally_broadcast(uint64_t latency_ns) {
@@ -35,15 +56,21 @@ void tally_broadcast(uint64_t latency_ns) {
 }
 
 double tally_latency_us(double percent) {
-  uint64_t wanted = (uint64_t)((double)tally.messages * percent / 100);
-  uint64_t seen = 0;
-  for (unsigned i = 0; i < sizeof buckets / sizeof buckets[0]; i++) {
-    seen += buckets[i];
-    if (seen > wanted) return (double)bucket_start(i) / 1e3;
-  }
-  return tally_longest_us();
+  return find_us(&latencies, percent);
 }
 
 double tally_longest_us(void) {
-  return (double)longest_ns / 1e3;
+  return (double)latencies.longest_ns / 1e3;
+}
+
+void tally_pause(uint64_t pause_ns) {
+  add(&pauses, pause_ns);
+}
+
+double tally_pause_us(double percent) {
+  return find_us(&pauses, percent);
+}
+
+double tally_longest_pause_us(void) {
+  return (double)pauses.longest_ns / 1e3;
 }

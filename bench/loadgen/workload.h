@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "loadgen/sse.h"
+
 struct conn;
 
 typedef enum {
@@ -23,12 +25,18 @@ struct workload {
   /* Before any connection: builds what is sent, calls pool_prepare. */
   void (*prepare)(void);
   greeting (*greeting_of)(const struct conn *conn);
+  /* What it asks for, valid until the next call. May be NULL: options.path, or publish_path. */
+  const char *(*path_of)(const struct conn *conn);
   void (*on_open)(struct conn *conn, uint64_t now); /* may be NULL */
   void (*on_bytes)(struct conn *conn, const char *data, size_t len, uint64_t now);
 
   /* A piece of a data frame's payload, on connections whose bytes go to ws_feed; conn->frame says
    * of which frame and where in it. `is_last` is true once a frame. May be NULL: `other` counts. */
   void (*on_piece)(struct conn *conn, const char *data, size_t len, bool is_last, uint64_t now);
+  /* An event, on connections whose bytes go to sse_feed. */
+  void (*on_event)(struct conn *conn, const sse_event *event, uint64_t now);
+  /* From now on code of this generation, or newer, answers. May be NULL. */
+  void (*on_live)(uint32_t generation, uint64_t now);
   /* The server ended the connection, by a close frame or at once. Returns whether that is in
    * order. May be NULL: it never is. */
   bool (*on_end)(struct conn *conn);
@@ -41,6 +49,8 @@ struct workload {
   bool (*is_quiet)(void);
   /* How much of what was sent has not come, at the end. May be NULL. */
   uint64_t (*count_missing)(void);
+  /* Counts what is only known at the end, such as pauses. May be NULL. */
+  void (*on_finish)(void);
 };
 
 /* The mode of this run. */
