@@ -23,9 +23,8 @@ WERROR ?= -Werror
 SPECS ?= spec
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
-# Of the benchmarks: how often, how long each time, and which loads (ONLY='echo').
+# Of the benchmarks: how often, and which loads (ONLY='echo'); SECONDS is 1 for each, 60 for a soak.
 ROUNDS ?= 3
-SECONDS ?= 1
 
 # `make V=1` shows the whole commands.
 ifndef V
@@ -47,7 +46,7 @@ all: $(BUILD)/perigee $(BUILD)/perigee_core.so
 
 # Goals for people ------------------------------------------------------------------------------
 
-bench_goals := bench bench-report bench-steadiness bench-peers bench-instructions
+bench_goals := bench bench-report bench-steadiness bench-peers bench-instructions soak
 setup_goals := help dependencies run test asan lint format reference clean $(bench_goals)
 .PHONY: $(setup_goals)
 
@@ -61,6 +60,7 @@ help:
 	@echo 'make bench          compares with the floor; ROUNDS=3 SECONDS=1. -report writes it down,'
 	@echo '                    -steadiness is its second table, -peers measures other servers,'
 	@echo '                    -instructions counts instructions'
+	@echo 'make soak           reloads under load, none of which may be noticed; SECONDS=60 CONNS=10000'
 	@echo 'make install        PREFIX=/usr/local DESTDIR='
 	@echo 'make dependencies   installs what the build needs'
 	@echo 'make clean          removes build/ and what npm fetched'
@@ -115,6 +115,10 @@ bench-peers:
 bench-instructions:
 	@.ci/install build bench
 	@$(MAKE) measure COMMAND=$(if $(RECORD),record,instructions)
+
+soak:
+	@.ci/install build bench
+	@$(MAKE) endure
 
 clean:
 	rm -rf $(BUILD) spec/browser/node_modules
@@ -228,7 +232,7 @@ spec/browser/node_modules/.package-lock.json: spec/browser/package.json \
 
 .PHONY: specs
 specs: $(BUILD)/perigee $(BUILD)/perigee_core.so $(BUILD)/libperigee-core.so \
-  spec/browser/node_modules/.package-lock.json
+  $(BUILD)/bench/loadgen spec/browser/node_modules/.package-lock.json
 	@CC='$(CC)' SANITIZE='$(SANITIZE)' .ci/specs $(BUILD) $(SPECS)
 
 # Lint ------------------------------------------------------------------------------------------
@@ -267,8 +271,17 @@ $(BUILD)/bench/floor: bench/floor.c
 
 .PHONY: measure
 measure: $(BUILD)/perigee $(BUILD)/bench/loadgen $(BUILD)/bench/floor
-	@luajit bench/main.lua $(COMMAND) --build $(BUILD) --rounds $(ROUNDS) --seconds $(SECONDS) \
-	  --only '$(ONLY)'
+	@luajit bench/main.lua $(COMMAND) --build $(BUILD) --rounds $(ROUNDS) \
+	  --seconds $(or $(SECONDS),1) --only '$(ONLY)'
+
+soak_option = $(if $($(1)),--$(2) $($(1)))
+
+.PHONY: endure
+endure: $(BUILD)/perigee $(BUILD)/bench/loadgen
+	@luajit bench/main.lua soak --build $(BUILD) \
+	  $(call soak_option,SECONDS,seconds) $(call soak_option,EVERY,every) \
+	  $(call soak_option,CONNS,conns) $(call soak_option,STREAMS,streams) \
+	  $(call soak_option,WORKERS,workers) $(call soak_option,RATE,rate)
 
 # Install ---------------------------------------------------------------------------------------
 

@@ -1,14 +1,15 @@
 --- The benchmarks' command line, called by the Makefile at the project's root:
 ---
----     luajit bench/main.lua run|report|steadiness|peers|instructions|record [--NAME VALUE]...
+---     luajit bench/main.lua run|report|steadiness|peers|instructions|record|soak [--NAME VALUE]...
 ---
 --- run: gateway and floor in turn, then how steady the gateway is, as tables on standard output;
 --- report: the same, written into bench/README.md; steadiness: the second table alone; peers: other
 --- servers beside the floor; instructions: counts them and compares with bench/instructions.txt;
---- record: counts and writes that file.
+--- record: counts and writes that file; soak: reloads under load.
 ---
---- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run), --only TEXT (of
---- run: the loads whose names have it, and nothing else).
+--- Options: --build FOLDER (build), --rounds N (3), --seconds N (1, measured a run; of soak 60), --only
+--- TEXT (of run: the loads whose names have it, and nothing else); of soak: --conns, --streams,
+--- --workers, --rate, --every, as soak.lua has them.
 
 package.path = "./?.lua;./lua/?.lua;./lua/?/init.lua;" .. package.path
 
@@ -16,10 +17,13 @@ local process = require("bench.process")
 local report = require("bench.report")
 local text_table = require("bench.text_table")
 
-local WARMUP_SECONDS = 0.3
+local DEFAULTS = { build = "build", rounds = 3, seconds = 1, warmup = 0.3, only = "" }
 
 local function parse(arguments)
-  local opts = { build = "build", rounds = 3, seconds = 1, warmup = WARMUP_SECONDS, only = "" }
+  local opts = {}
+  for name, value in pairs(arguments[1] == "soak" and require("bench.soak").DEFAULTS or DEFAULTS) do
+    opts[name] = value
+  end
   for i = 2, #arguments, 2 do
     local name, value = arguments[i]:match("^%-%-(%a+)$"), arguments[i + 1]
     if not name or opts[name] == nil or not value then
@@ -70,6 +74,18 @@ function commands.record(opts)
   return require("bench.instructions").record(opts)
 end
 
+function commands.soak(opts)
+  opts.is_alone = true
+  local rows = require("bench.soak").run(opts)
+  io.write(text_table.aligned(report.soak_lines(rows)))
+  for _, row in ipairs(rows) do
+    if not row.is_met then
+      return false
+    end
+  end
+  return true
+end
+
 local function main()
   local name, opts = parse(arg)
   local command = commands[name] or error("unknown command " .. tostring(name), 0)
@@ -84,6 +100,9 @@ end
 
 local ok, result = xpcall(main, explain)
 process.stop_all()
+if package.loaded["perigee.testing"] then
+  package.loaded["perigee.testing"].stop_all()
+end
 if not ok then
   io.stderr:write("bench: ", result, "\n")
 end

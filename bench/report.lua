@@ -32,14 +32,23 @@ function M.lines(results)
   return lines
 end
 
---- The same for the section on steadiness.
-function M.steadiness_lines(rows)
-  local lines = { { "steadiness", "gateway", "", "aim", "" } }
+local function judged_lines(name, rows)
+  local lines = { { name, "gateway", "", "aim", "" } }
   for _, row in ipairs(rows) do
-    lines[#lines + 1] =
-      { row.name, row.value, row.detail, row.aim, row.is_met and "met" or "not met" }
+    local judgement = row.aim == "" and "" or row.is_met and "met" or "not met"
+    lines[#lines + 1] = { row.name, row.value, row.detail, row.aim, judgement }
   end
   return lines
+end
+
+--- The same for the section on steadiness.
+function M.steadiness_lines(rows)
+  return judged_lines("steadiness", rows)
+end
+
+--- And for the one on reloads.
+function M.soak_lines(rows)
+  return judged_lines("reloads under load", rows)
 end
 
 local function first_line(path, pattern)

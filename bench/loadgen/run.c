@@ -1,8 +1,6 @@
 #include "loadgen/run.h"
 
 #include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 
 #include "loadgen/base.h"
