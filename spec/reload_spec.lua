@@ -474,6 +474,13 @@ gateway.with_workers(describe, function(workers)
       assert.truthy(text:find("\n    2 | local x = = 1", 1, true), text)
     end)
 
+    it("is told with as much of its error as a line has room for", function()
+      local server = start(GOOD)
+      server:edit("main.lua", "\n\nerror('x' .. ('\195\164'):rep(20000))")
+      local text = server:expect_reload_error("main.lua:3: x\195\164\195\164")
+      assert.truthy(#text > 8000 and #text < 9000, #text)
+    end)
+
     it("leaves nothing of its keep", function()
       local server = start(GOOD)
       server:edit("main.lua", script('perigee.keep("made", { by = "the bad one" }) error("no")'))
@@ -701,6 +708,39 @@ describe("A generation that the script holds", function()
       server:collect()
       server:collect()
     end
+  end)
+end)
+
+describe("A thousand modules", function()
+  it("that change at once are told in a line, and so is what is wrong with one", function()
+    local files = {}
+    for i = 1, 1000 do
+      files[("parts/part%d.lua"):format(i)] = "return 1"
+    end
+    local server = gateway.start({
+      script = script([[
+        local sum = 0
+        for i = 1, 1000 do sum = sum + require("parts.part" .. i) end
+        app:get("/", function() return tostring(sum) end)
+      ]]),
+      files = files,
+      watch = true,
+    })
+    server:get("/"):expect(200, "1000")
+    server:settle() -- it has looked at its files for the first time, too
+    server.log:allow("stays live")
+    -- It stands still meanwhile, so that it finds all of them changed, however slowly they are written.
+    server:signal("STOP")
+    for name in pairs(files) do
+      server:edit(name, name:find("part1000") and "return nil + 1" or "return 2")
+    end
+    server:signal("CONT")
+    local line = server.log:expect("generation 1 stays live")
+    assert.truthy(line:find(" and 9%d%d more changed%): .*part1000.lua:1: attempt"), line)
+    server:get("/"):expect(200, "1000")
+    server:edit("parts/part1000.lua", "return 2")
+    server.log:expect("generation 2 live: .*part1000.lua changed, ")
+    server:get("/"):expect(200, "2000")
   end)
 end)
 

@@ -12,7 +12,11 @@
 #include "gateway/sources.h"
 #include "pubsub/hub.h"
 
-enum { ANSWER_WITHIN_MS = 5000, TEXT_BYTES = 16 * 1024 };
+enum {
+  ANSWER_WITHIN_MS = 5000,
+  TEXT_BYTES = 16 * 1024,
+  ERROR_BYTES = 8 * 1024, /* a script may raise whatever it likes; the reason needs room too */
+};
 
 struct reload_asker {
   struct reload_asker *next;
@@ -175,15 +179,24 @@ static void append_source_line(struct sources *sources, slice error, struct buf 
                     line.data);
 }
 
-static void report_failure(struct gateway *gateway, slice error) {
+/* At most ERROR_BYTES of it, in whole characters. */
+static slice cut(slice text) {
+  if (text.len <= ERROR_BYTES) return text;
+  text.len = ERROR_BYTES;
+  while (text.len > 0 && ((unsigned char)text.data[text.len] & 0xc0) == 0x80) text.len--;
+  return text;
+}
+
+static void report_failure(struct gateway *gateway, slice whole) {
   struct reload *reload = &gateway->reload;
+  slice error = cut(whole);
   struct buf text;
   buf_init(&text, TEXT_BYTES);
   reload->failures++;
   buf_append_format(&text, "generation %llu stays live (%.*s): %.*s",
                     (unsigned long long)reload->generation, (int)reload->reason.len,
                     reload->reason.data, (int)error.len, error.data);
-  append_source_line(reload->current, error, &text);
+  append_source_line(reload->current, whole, &text);
   log_write_text(LOG_ERROR, buf_peek(&text));
   if (gateway->dev != NULL) dev_note_failure(gateway, buf_peek(&text));
   tell_askers(&reload->askers, false, buf_peek(&text));
@@ -353,9 +366,12 @@ static void look_at_files(struct gateway *gateway) {
   struct buf names;
   buf_init(&names, TEXT_BYTES);
   /* What the last attempt read is known; what it did not come to is as the live one has read it. */
-  size_t count = reload->failed != NULL ? sources_changed(reload->failed, NULL, &names) : 0;
-  count += sources_changed(reload->live, reload->failed, &names);
+  size_t unnamed = 0;
+  size_t count = 0;
+  if (reload->failed != NULL) count += sources_changed(reload->failed, NULL, &names, &unnamed);
+  count += sources_changed(reload->live, reload->failed, &names, &unnamed);
   if (count > 0) {
+    if (unnamed > 0) buf_append_format(&names, " and %zu more", unnamed);
     buf_append(&names, SLICE(" changed"));
     buf_append_char(&names, '\0');
     reload_ask(gateway, names.data, NULL, NULL);

@@ -19,6 +19,9 @@ struct source {
   uint64_t hash;     /* of the text; 0 without one */
 };
 
+/* Of names in the log: a tool may have written a thousand files. */
+enum { NAMES_BYTES = 200 };
+
 struct sources {
   pthread_mutex_t lock;
   struct map by_path;
@@ -190,7 +193,8 @@ static bool has(struct sources *sources, const char *path) {
   return is_there;
 }
 
-size_t sources_changed(struct sources *sources, struct sources *others, struct buf *out) {
+size_t sources_changed(struct sources *sources, struct sources *others, struct buf *out,
+                       size_t *unnamed) {
   size_t count = 0;
   pthread_mutex_lock(&sources->lock);
   for (struct map_entry *entry = map_next(&sources->by_path, NULL); entry != NULL;
@@ -198,6 +202,10 @@ size_t sources_changed(struct sources *sources, struct sources *others, struct b
     const struct source *source = MAP_OWNER(entry, struct source, entry);
     if ((others != NULL && has(others, source->path)) || !has_changed(source)) continue;
     count++;
+    if (out->len > NAMES_BYTES) {
+      (*unnamed)++;
+      continue;
+    }
     if (out->len > 0) buf_append(out, SLICE(", "));
     buf_append(out, slice_of_string(source->path));
   }

@@ -34,8 +34,10 @@ bool sources_has_grown(struct sources *sources);
 void sources_for_each(struct sources *sources, void (*visit)(void *context, const char *path),
                       void *context);
 /* Appends the paths of files that are not as they were when they were first read, to be told to
- * people: "main.lua, rooms/list.lua". Returns how many. Those that are among `others` (may be NULL)
- * too are left out. */
-size_t sources_changed(struct sources *sources, struct sources *others, struct buf *out);
+ * people: "main.lua, rooms/list.lua", but no more than a line has room for; `*unnamed` grows by how
+ * many those are. Returns how many have changed. Those that are among `others` (may be NULL) too
+ * are left out. */
+size_t sources_changed(struct sources *sources, struct sources *others, struct buf *out,
+                       size_t *unnamed);
 
 #endif
