@@ -279,6 +279,30 @@ gateway.with_workers(describe, function(workers)
       assert.equal(workers, server:counters().generations)
     end)
 
+    it("is not told where the newer code has no handler for it", function()
+      local server = start([[
+        app:websocket("/ws", {
+          on_open = function(conn) conn:subscribe("t") end,
+          on_message = function(conn) perigee.sleep(5) conn:send("old") end,
+          on_signal = function(conn, data) conn:send(data) end,
+        })
+        app:post("/signal", function() perigee.signal("t", "signal") return "" end)
+      ]])
+      local ws = server:websocket("/ws")
+      ws:send("slow")
+      server:settle()
+      server:post("/signal"):expect(200)
+      ws:send("last")
+      server:edit(
+        "main.lua",
+        script('app:websocket("/ws", { on_message = function(conn, data) conn:send(data) end })')
+      )
+      server:reload()
+      server:advance(5)
+      ws:expect("old")
+      ws:expect("last")
+    end)
+
     it('is told "retired" a minute later, and not before', function()
       local server = start([[
         app:websocket("/ws", { on_message = function(conn, data)

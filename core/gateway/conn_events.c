@@ -135,7 +135,11 @@ void conn_events_pump(struct conn *conn) {
   while (!conn->is_busy && conn->waiting != NULL) {
     struct conn_event *event = take(conn);
     conn->is_busy = true;
-    hook_result result = tell(conn, event->kind, event->data, event->is_binary, event->topic);
+    hook_result result = HOOK_DONE;
+    /* A reload may have come since it was queued, and the newer code may have no such handler. */
+    if (has_listener(conn, event->kind)) {
+      result = tell(conn, event->kind, event->data, event->is_binary, event->topic);
+    }
     if (result == HOOK_DONE) {
       conn->is_busy = false;
       after(conn, event->kind);
