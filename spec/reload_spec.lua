@@ -360,6 +360,32 @@ gateway.with_workers(describe, function(workers)
       stays:reset()
     end)
 
+    it("has its parameters by their new names, whatever authenticate has read", function()
+      local server = start([[
+        app:websocket("/ws/:a", { authenticate = function(request)
+          perigee.sleep(5)
+          return { a = request.params.a }
+        end })
+      ]])
+      local raw = server:raw()
+      raw:write(
+        "GET /ws/1 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+          .. "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+      )
+      server:settle()
+      server:edit(
+        "main.lua",
+        script([[
+        app:websocket("/ws/:b", { on_open = function(conn)
+          conn:send(("a: %s, b: %s"):format(conn.request.params.a, conn.request.params.b))
+        end })
+      ]])
+      )
+      server:reload()
+      server:advance(5)
+      assert.truthy(raw:read_until("a: nil, b: 1"))
+    end)
+
     it("keeps its body's request with the code that read its head", function()
       local server = start('app:post("/", function(request) return "old " .. request.body end)')
       local raw = server:raw()

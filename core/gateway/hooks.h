@@ -14,6 +14,7 @@
 
 struct conn;
 struct exchange;
+struct request;
 struct sources;
 struct worker;
 
@@ -65,8 +66,8 @@ struct hooks {
   hook_result (*on_drain)(struct conn *conn);
   hook_result (*on_signal)(struct conn *conn, slice data, bool is_binary, slice topic);
   hook_result (*on_tick)(struct conn *conn);
-  /* Its route has another pattern now, so its parameters may have other names. */
-  void (*rerouted)(struct conn *conn);
+  /* The request's route has another pattern now, so its parameters may have other names. */
+  void (*rerouted)(struct worker *worker, struct request *request);
   /* The connection is gone while its handler (conn->task) is suspended: end it with "closed". */
   void (*cancel)(struct conn *conn);
   /* The connection is about to be freed: drop what refers to it. */

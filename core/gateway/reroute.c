@@ -9,7 +9,9 @@ const struct route *reroute_request(struct worker *worker, struct request *reque
   route_match match;
   routes_find(worker->routes, METHOD_GET, kind == ROUTE_WEBSOCKET, request_path(request), &match);
   if (match.route == NULL || match.route->kind != kind) return NULL;
+  bool has_new_names = strcmp(request_route(request)->pattern, match.route->pattern) != 0;
   request_reroute(request, &match);
+  if (has_new_names) worker->hooks->rerouted(worker, request);
   return match.route;
 }
 
@@ -54,7 +56,6 @@ static void follow(struct conn *conn, bool is_by_pattern) {
   }
   conn->route = after;
   if (conn_is_open(conn)) conn->worker->kept_count++;
-  if (strcmp(before->pattern, after->pattern) != 0) conn->worker->hooks->rerouted(conn);
   follow_ticks(conn, before);
   conn->ops->on_route(conn, &before->options);
 }

@@ -104,8 +104,8 @@ void events_cancel(struct conn *conn) {
   if (task != NULL) task_cancel(task, "closed");
 }
 
-void events_rerouted(struct conn *conn) {
-  if (conn->request != NULL) lua_request_forget_params(conn->worker->script, conn->request);
+void events_rerouted(struct worker *worker, struct request *request) {
+  lua_request_forget_params(worker->script, request);
 }
 
 void events_forget(struct conn *conn) {

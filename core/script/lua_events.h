@@ -21,7 +21,7 @@ hook_result events_on_tick(struct conn *conn);
 void events_cancel(struct conn *conn);
 void events_forget(struct conn *conn);
 
-void events_rerouted(struct conn *conn);
+void events_rerouted(struct worker *worker, struct request *request);
 
 /* Runs functions of a generation's beginning or end. */
 void events_run(struct generation *generation, const handler_list *list, const char *event,
