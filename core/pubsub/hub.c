@@ -157,10 +157,7 @@ static bool forget_if_over(struct hub *hub, struct hub_topic *topic, uint64_t no
 static void follow_policies(struct hub *hub, struct hub_topic *topic) {
   if (__builtin_expect(topic->policy_round == hub->policy_round, 1)) return;
   topic->policy_round = hub->policy_round;
-  bool was_live_only = topic->policy.history_count == 0;
   topic->policy = policies_find(hub->policies, topic->name);
-  /* What it released while it kept nothing had no numbers: no earlier position covers it. */
-  if (was_live_only && topic->policy.history_count > 0) topic->mark = hub->policy_head;
   hub_keep_trim(hub, topic);
 }
 
@@ -178,11 +175,14 @@ static struct hub_topic *find_topic(struct hub *hub, slice name, uint64_t now_ms
 }
 
 void hub_set_policies(struct hub *hub, struct policies *policies) {
+  struct policies *old = hub->policies; /* changed here alone */
+  /* No publication came before the first. */
+  bool has_new = old != NULL && policies != NULL && policies_follow(policies, old);
   hub_lock(hub);
-  struct policies *old = hub->policies;
+  /* A number of its own, so that no position from before it covers what was not kept. */
+  if (has_new) policies_begin(policies, log_memory_next(&hub->log));
   hub->policies = policies;
   hub->policy_round++;
-  hub->policy_head = hub->log.head;
   hub_unlock(hub);
   policies_free(old);
 }

@@ -57,7 +57,7 @@ slice hub_topic_name(const struct hub_topic *topic);
 
 /* Takes ownership of `policies`; they hold at once, for living topics too. What no longer fits goes
  * when a topic is next touched, hub_sweep at the latest: the lock is held for a moment, however
- * many topics there are. NULL: none. */
+ * many topics there are. NULL: none. One thread's. */
 void hub_set_policies(struct hub *hub, struct policies *policies);
 
 /* A worker comes: from now on tasks and wanted publications are pushed into its inbox. `wake` is

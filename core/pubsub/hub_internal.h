@@ -44,7 +44,6 @@ struct hub {
   hub_options options;
   struct policies *policies;
   uint64_t policy_round; /* counts the changes of the policies */
-  uint64_t policy_head;  /* the log's head at the last of them */
   struct log_memory log;
   uint64_t release; /* of the newest publication */
   struct map topics;

@@ -100,7 +100,7 @@ bool hub_keep_is_complete(const struct hub *hub, const topic_policy *policy, uin
                           const hub_start *start) {
   return start->has_since && start->is_since_known && policy->history_count > 0 &&
          start->since_number <= hub->log.head && start->since_number >= hub->log.floor &&
-         start->since_number >= mark;
+         start->since_number >= mark && start->since_number >= policy->kept_since;
 }
 
 bool hub_cut(struct hub *hub, struct hub_topic *topic, const hub_start *start, struct cut *cut) {

@@ -18,6 +18,7 @@ struct pattern {
   topic_policy policy;
   slice prefix; /* without the "*" */
   char *text;
+  bool is_new; /* some of its topics were not kept before: policies_follow */
 };
 
 struct policies {
@@ -81,14 +82,74 @@ int policies_add(struct policies *policies, slice pattern, const topic_policy *p
   return 0;
 }
 
-topic_policy policies_find(const struct policies *policies, slice topic) {
-  if (policies == NULL) return policy_default;
-  /* A topic's name has no "*", so this finds exact patterns only. */
-  struct map_entry *entry = map_find(&policies->patterns, topic);
-  if (entry != NULL) return MAP_OWNER(entry, struct pattern, entry)->policy;
+static struct pattern *find_pattern(const struct policies *policies, slice text) {
+  struct map_entry *entry = map_find(&policies->patterns, text);
+  return entry != NULL ? MAP_OWNER(entry, struct pattern, entry) : NULL;
+}
+
+/* Of the patterns with a "*". */
+static topic_policy find_longest(const struct policies *policies, slice topic) {
   for (size_t i = 0; i < policies->prefix_count; i++) {
     const struct pattern *pattern = policies->prefixes[i];
     if (slice_has_prefix(topic, pattern->prefix)) return pattern->policy;
   }
   return policy_default;
+}
+
+topic_policy policies_find(const struct policies *policies, slice topic) {
+  if (policies == NULL) return policy_default;
+  /* A topic's name has no "*", so this finds exact patterns only. */
+  const struct pattern *exact = find_pattern(policies, topic);
+  return exact != NULL ? exact->policy : find_longest(policies, topic);
+}
+
+/* --- one set after another --- */
+
+/* Topics of the pattern had this policy. */
+static void follow_policy(struct pattern *pattern, const topic_policy *older) {
+  topic_policy *policy = &pattern->policy;
+  if (older->history_count == 0) pattern->is_new = true;
+  if (older->kept_since > policy->kept_since) policy->kept_since = older->kept_since;
+}
+
+/* Those of a pattern with a "*" may have had several: the one that it would be a case of, and each
+ * that was a case of it, unless that has its own pattern still. */
+static void follow_prefix(struct pattern *pattern, const struct policies *policies,
+                          const struct policies *older) {
+  topic_policy widest = find_longest(older, pattern->prefix);
+  follow_policy(pattern, &widest);
+  struct map_entry *entry = NULL;
+  while ((entry = map_next(&older->patterns, entry)) != NULL) {
+    const struct pattern *other = MAP_OWNER(entry, struct pattern, entry);
+    slice text = slice_of_string(other->text);
+    if (slice_has_prefix(text, pattern->prefix) && find_pattern(policies, text) == NULL) {
+      follow_policy(pattern, &other->policy);
+    }
+  }
+}
+
+bool policies_follow(struct policies *policies, const struct policies *older) {
+  bool has_new = false;
+  struct map_entry *entry = NULL;
+  while ((entry = map_next(&policies->patterns, entry)) != NULL) {
+    struct pattern *pattern = MAP_OWNER(entry, struct pattern, entry);
+    slice text = slice_of_string(pattern->text);
+    if (pattern->policy.history_count == 0) continue;
+    if (has_star(text)) {
+      follow_prefix(pattern, policies, older);
+    } else {
+      topic_policy before = policies_find(older, text);
+      follow_policy(pattern, &before);
+    }
+    has_new = has_new || pattern->is_new;
+  }
+  return has_new;
+}
+
+void policies_begin(struct policies *policies, uint64_t number) {
+  struct map_entry *entry = NULL;
+  while ((entry = map_next(&policies->patterns, entry)) != NULL) {
+    struct pattern *pattern = MAP_OWNER(entry, struct pattern, entry);
+    if (pattern->is_new) pattern->policy.kept_since = number;
+  }
 }

@@ -20,6 +20,7 @@ typedef struct {
   uint64_t linger_ms; /* POLICY_NO_LIMIT: for ever */
   uint64_t max_subscribers;
   bool refuse_when_full; /* else the oldest is dropped */
+  uint64_t kept_since;   /* since this number nothing went by unkept: policies_begin */
 } topic_policy;
 
 /* A topic that no pattern matches. */
@@ -33,6 +34,12 @@ void policies_free(struct policies *policies);
  * character, a "*" before the end). */
 enum { POLICY_DUPLICATE = -1, POLICY_BAD_PATTERN = -2 };
 int policies_add(struct policies *policies, slice pattern, const topic_policy *policy);
+
+/* Before `policies` take the place of `older`: whether there are topics that are kept from then on
+ * and were not before. What those released meanwhile had no numbers. */
+bool policies_follow(struct policies *policies, const struct policies *older);
+/* These topics are kept since `number`. */
+void policies_begin(struct policies *policies, uint64_t number);
 
 /* `policies` may be NULL. */
 topic_policy policies_find(const struct policies *policies, slice topic);

@@ -10,6 +10,7 @@ support.cdef([[
   typedef struct {
     uint64_t history_count, history_bytes, age_ms, linger_ms, max_subscribers;
     bool refuse_when_full;
+    uint64_t kept_since;
   } topic_policy;
   extern const topic_policy policy_default;
   struct policies *policies_new(void);
