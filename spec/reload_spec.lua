@@ -567,6 +567,34 @@ gateway.with_workers(describe, function(workers)
           server:get("/", { worker = worker }):expect(200, "new")
         end
       end)
+
+      it("leaves of its keep what live code has taken up meanwhile", function()
+        local server = start([[
+          app:post("/", function() perigee.keep("made").by = "live code" return "" end)
+          app:get("/", function() return tostring(perigee.keep("made").by) end)
+        ]])
+        local token = server.scripts_directory .. "/token"
+        posix.write_file(server.scripts_directory, "token", "")
+        server:edit(
+          "main.lua",
+          script(([[
+          perigee.keep("made")
+          if not os.rename(%q, %q) then error("not the first worker") end
+        ]]):format(token, token .. ".taken"))
+        )
+        for worker = 2, workers do
+          server:stall(worker, 0.3)
+        end
+        server.log:allow("stays live")
+        server:send_command("reload")
+        local deadline = posix.deadline(5)
+        while not pcall(posix.read_file, token .. ".taken") do
+          assert(posix.now() < deadline, "the first worker does not load")
+        end
+        server:post("/", "", { worker = 1 }):expect(200)
+        server.log:expect("not the first worker")
+        server:get("/", { worker = 1 }):expect(200, "live code")
+      end)
     end
   end)
 end)

@@ -26,6 +26,15 @@ void lua_keep_push(lua_State *L) {
   push_registry(L, &kept_key);
 }
 
+/* Code that is live has it: it does not go with the load that made it. */
+static void confirm(lua_State *L, int name) {
+  push_registry(L, &provisional_key);
+  lua_pushvalue(L, name);
+  lua_pushnil(L);
+  lua_rawset(L, -3);
+  lua_pop(L, 1);
+}
+
 /* keep(name [, initial]) */
 static int l_keep(lua_State *L) {
   slice name = script_check_slice(L, 1);
@@ -35,8 +44,12 @@ static int l_keep(lua_State *L) {
   push_registry(L, &kept_key);
   lua_pushvalue(L, 1);
   lua_rawget(L, 3);
-  if (!lua_isnil(L, -1)) return 1;
-  if (script_of(L)->is_loading) {
+  bool is_loading = script_of(L)->is_loading;
+  if (!lua_isnil(L, -1)) {
+    if (!is_loading) confirm(L, 1);
+    return 1;
+  }
+  if (is_loading) {
     push_registry(L, &provisional_key);
     lua_pushvalue(L, 1);
     lua_pushboolean(L, true);
