@@ -667,6 +667,41 @@ describe("A file that is saved", function()
     server:get("/"):expect(200, "two")
   end)
 
+  it("may stand behind a symbolic link, of the file or of the script's directory", function()
+    local place = posix.temporary_directory()
+    -- A kept publication is forgotten by what the gateway does once a second; a look at files that
+    -- were just loaded is part of it, and is not what this is about.
+    local main = script([[
+      app:topic("t", { history = 1, age = 0.001 })
+      app:post("/", function() perigee.publish("t", "x") return "" end)
+      app:get("/", function() return RELEASE .. require("part") end)
+    ]])
+    local function link(target, name)
+      local command = "cd %s && ln -s %s new && mv -T new %s"
+      assert.equal(0, os.execute(command:format(place, target, name)))
+    end
+    for _, release in ipairs({ "1", "2" }) do
+      posix.write_file(place, release .. "/main.lua", (main:gsub("RELEASE", release)))
+      link("../part.text", release .. "/part.lua")
+    end
+    posix.write_file(place, "part.text", 'return "a"')
+    link("1", "current")
+    local server = start({ script = place .. "/current/main.lua" })
+    local function expect(body)
+      server:get("/"):expect(200, body)
+      server:post("/", ""):expect(200)
+      server:wait_for({ hub_topics = 0 })
+    end
+    expect("1a")
+    posix.write_file(place, "part.text", 'return "b"')
+    server.log:expect("generation 2 live: .*current/part.lua changed")
+    expect("1b")
+    link("2", "current")
+    server.log:expect("generation 3 live: .*current/main.lua changed")
+    expect("2b")
+    posix.remove_directory(place)
+  end)
+
   it("is an error in the log, until it is mended", function()
     local server = start()
     server.log:allow("generation 1 stays live")

@@ -1,5 +1,6 @@
 #include "gateway/watch.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -134,13 +135,28 @@ static bool go_up(char *path) {
   return true;
 }
 
+static bool is_link(const char *path) {
+  struct stat status;
+  return lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
+}
+
+/* Whether it is the root or is below it. */
+static bool is_in_root(const struct watch *watch, const char *path) {
+  size_t len = strlen(watch->root);
+  if (strcmp(watch->root, ".") == 0) return path[0] != '/';
+  if (strncmp(path, watch->root, len) != 0) return false;
+  return path[len] == '\0' || path[len] == '/' || strcmp(watch->root, "/") == 0;
+}
+
 static void want_directories_of(struct watch *watch, const char *file) {
   char *path = mem_copy(slice_of_string(file));
-  bool is_below_root = true;
+  bool is_below_root = is_in_root(watch, file);
   bool is_there = false;
-  while ((is_below_root || !is_there) && go_up(path)) {
+  bool may_turn = false; /* the directory is a link: the one above tells when that changes */
+  while ((is_below_root || !is_there || may_turn) && go_up(path)) {
     if (strcmp(path, watch->root) == 0) is_below_root = false;
     if (want_directory(watch, path)) is_there = true;
+    may_turn = is_link(path);
   }
   mem_free(path);
 }
@@ -185,7 +201,7 @@ static void add_name(struct watch *watch, slice text) {
   map_insert(&watch->names, &name->entry, slice_of(name->text, text.len));
 }
 
-void watch_add(struct watch *watch, const char *path) {
+static void add_path(struct watch *watch, const char *path) {
   if (watch->path_count == watch->path_capacity) {
     watch->path_capacity = watch->path_capacity > 0 ? watch->path_capacity * 2 : 16;
     watch->paths = mem_realloc(watch->paths, watch->path_capacity * sizeof *watch->paths);
@@ -193,6 +209,13 @@ void watch_add(struct watch *watch, const char *path) {
   watch->paths[watch->path_count++] = mem_copy(slice_of_string(path));
   slice rest = slice_of_string(path);
   while (rest.data != NULL) add_name(watch, slice_split(&rest, '/'));
+}
+
+void watch_add(struct watch *watch, const char *path) {
+  add_path(watch, path);
+  char *target = is_link(path) ? realpath(path, NULL) : NULL;
+  if (target != NULL) add_path(watch, target);
+  free(target);
 }
 
 void watch_add_tree(struct watch *watch, const char *path) {

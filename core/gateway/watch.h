@@ -2,9 +2,9 @@
  *
  * Directories are watched and not files, so that an editor's write-and-rename, a file that comes
  * and one that is deleted are seen alike; of a directory that is not there the nearest one above
- * that is. Of a tree all directories are watched (file_tree.h) and any name in them counts. A burst
- * of events is told once, when it is over. What has really changed is for others to find out
- * (sources.h, dev.h). The main thread's. */
+ * that is. What a symbolic link stands for is watched, and so is the link. Of a tree all directories
+ * are watched (file_tree.h) and any name in them counts. A burst of events is told once, when it is
+ * over. What has really changed is for others to find out (sources.h, dev.h). The main thread's. */
 #ifndef PERIGEE_GATEWAY_WATCH_H
 #define PERIGEE_GATEWAY_WATCH_H
 
@@ -25,7 +25,7 @@ struct watch {
   size_t path_capacity;
   char **trees;
   size_t tree_count;
-  char *root; /* all directories from a file's up to this one are watched */
+  char *root; /* of the files below it all directories up to this one are watched */
   void (*on_change)(void *context);
   void *context;
   bool has_failed; /* the log says so */
