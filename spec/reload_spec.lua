@@ -568,6 +568,25 @@ gateway.with_workers(describe, function(workers)
         end
       end)
 
+      it("is not begun by a worker that is to stop", function()
+        local server = start([[
+          app:get("/busy", function()
+            perigee.log.info("is busy")
+            local stop = os.clock() + 0.5
+            while os.clock() < stop do end
+            return ""
+          end)
+        ]])
+        server:begin({ path = "/busy", worker = 1 })
+        server.log:expect("worker 1 is busy")
+        server:edit("main.lua", script('perigee.log.info("is loaded")'))
+        server:send_command("reload")
+        server.log:expect("worker 2 is loaded")
+        server:signal("TERM")
+        server:expect_exit(0)
+        assert.is_nil(server.log:text():find("worker 1 is loaded", 1, true))
+      end)
+
       it("leaves of its keep what live code has taken up meanwhile", function()
         local server = start([[
           app:post("/", function() perigee.keep("made").by = "live code" return "" end)

@@ -76,10 +76,18 @@ static void answer(struct reload_part *part, bool is_loaded) {
   uv_async_send(&gateway->reload.answered);
 }
 
+/* Not in a worker that is to stop: its handlers were told so, and newer ones would begin. */
+static bool may_go_on(struct reload_part *part) {
+  if (part->worker->stage == WORKER_SERVING) return true;
+  answer(part, false);
+  return false;
+}
+
 static void on_load_due(struct timer *timer) {
   struct reload_part *part = CONTAINER_OF(timer, struct reload_part, timer);
   struct worker *worker = part->worker;
   struct reload *reload = &gateway_of(part)->reload;
+  if (!may_go_on(part)) return;
   buf_clear(&worker->load_error);
   answer(part,
          worker->hooks->load(worker, reload->generation + 1, reload->current, &worker->load_error));
@@ -87,16 +95,14 @@ static void on_load_due(struct timer *timer) {
 
 static void on_swap_due(struct timer *timer) {
   struct reload_part *part = CONTAINER_OF(timer, struct reload_part, timer);
+  if (!may_go_on(part)) return;
   part->worker->hooks->swap(part->worker);
   answer(part, true);
 }
 
 static void start_part(struct reload_part *part, timer_callback on_due) {
   struct worker *worker = part->worker;
-  if (worker->stage != WORKER_SERVING) {
-    answer(part, false);
-    return;
-  }
+  if (!may_go_on(part)) return;
   timer_init(&part->timer, on_due);
   timer_start(&worker->timers, &part->timer, clock_now_ms());
 }
