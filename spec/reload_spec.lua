@@ -329,6 +329,26 @@ gateway.with_workers(describe, function(workers)
       ws:expect("new")
     end)
 
+    it('is told "retired" too when it began long after its code was replaced', function()
+      local server = start([[
+        app:post("/", function()
+          perigee.after(100, function()
+            while perigee.sleep(1) do end
+            perigee.log.info("the loop has ended")
+          end)
+          return ""
+        end)
+      ]])
+      server:post("/", ""):expect(200)
+      server:edit("main.lua", script(""))
+      server:reload()
+      server:advance(159.9)
+      assert.equal(workers + 1, server:counters().generations)
+      server:advance(0.1)
+      server.log:expect("the loop has ended generation=1")
+      assert.equal(workers, server:counters().generations)
+    end)
+
     it("becomes a connection of the new code, if that has its route", function()
       local server = start([[
         local function slow() perigee.sleep(5) return { by = "old" } end

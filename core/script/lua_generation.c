@@ -146,7 +146,7 @@ void generation_discard(struct script *script) {
 
 /* --- the swap --- */
 
-/* A suspension that has outlived its code for so long ends. */
+/* Suspensions that have outlived their code for so long end. */
 static void on_retire(struct timer *timer) {
   struct generation *generation = CONTAINER_OF(timer, struct generation, retire);
   generation_retain(generation);
@@ -155,10 +155,19 @@ static void on_retire(struct timer *timer) {
   generation_release(generation);
 }
 
+static void retire_later(struct generation *generation) {
+  timer_start(&generation->script->worker->timers, &generation->retire,
+              clock_now_ms() + RETIRE_MS);
+}
+
+void generation_note_suspended(struct generation *generation) {
+  bool is_live = generation == generation->script->live;
+  if (!is_live && !timer_is_started(&generation->retire)) retire_later(generation);
+}
+
 static void replace(struct generation *older) {
-  struct script *script = older->script;
-  list_insert(&script->older, &older->link);
-  timer_start(&script->worker->timers, &older->retire, clock_now_ms() + RETIRE_MS);
+  list_insert(&older->script->older, &older->link);
+  retire_later(older);
   generation_release(older);
 }
 

@@ -47,6 +47,10 @@ static inline void generation_release(struct generation *generation) {
   routes_release(generation->routes);
 }
 
+/* A handler of it has suspended. Where its code was replaced long ago, as a timer's can be, that
+ * has an end too. */
+void generation_note_suspended(struct generation *generation);
+
 /* The function is at the top of `L`, and is popped. */
 void handler_list_add(struct script *script, lua_State *L, handler_list *list);
 

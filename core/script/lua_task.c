@@ -222,6 +222,7 @@ hook_result task_run(struct task *task, int arguments) {
   if (result == HOOK_SUSPENDED) {
     task->has_suspended = true;
     generation_retain(task->generation);
+    generation_note_suspended(task->generation);
   }
   return result;
 }
