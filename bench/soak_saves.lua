@@ -18,8 +18,8 @@ local VERDICT_SECONDS = 10
 
 local LIVE, STAYS = " generation (%d+) live: ", " generation (%d+) stays live "
 
---- `server` is the gateway, of the testing kit; `load` is told what is live; `opts` has workers, every
---- (seconds from one save to the next) and is_watched (else SIGHUP tells of a save).
+--- `server` is the gateway, of the testing kit; `load` is told what is live; `opts` has workers
+--- and is_watched (else SIGHUP tells of a save).
 function M.new(server, load, opts)
   return setmetatable({
     server = server,
@@ -160,14 +160,14 @@ local function save(self)
   ask_workers(self)
 end
 
---- Saves until there have been `count` in all, or until the moment `ends`, and then until nothing is
---- broken any more.
-function Saves:go_on(count, ends)
+--- Saves each `every` seconds until there have been `count` in all, or until the moment `ends`, and then
+--- until nothing is broken any more.
+function Saves:go_on(every, count, ends)
   local due = posix.now()
   while self:count() < count and due < ends do
     posix.pause(math.max(0, due - posix.now()))
     save(self)
-    due = math.max(due + self.opts.every, posix.now())
+    due = math.max(due + every, posix.now())
   end
   if self.damaged then
     save(self)
