@@ -2,9 +2,10 @@
  *
  * Directories are watched and not files, so that an editor's write-and-rename, a file that comes
  * and one that is deleted are seen alike; of a directory that is not there the nearest one above
- * that is. What a symbolic link stands for is watched, and so is the link. Of a tree all directories
- * are watched (file_tree.h) and any name in them counts. A burst of events is told once, when it is
- * over. What has really changed is for others to find out (sources.h, dev.h). The main thread's. */
+ * that is. What a symbolic link stands for is watched, and so is the link. Of a tree all
+ * directories are watched (file_tree.h) and any name in them counts. A burst of events is told
+ * once, when it is over. What has really changed is for others to find out (sources.h, dev.h). The
+ * main thread's. */
 #ifndef PERIGEE_GATEWAY_WATCH_H
 #define PERIGEE_GATEWAY_WATCH_H
 

@@ -156,8 +156,7 @@ static void on_retire(struct timer *timer) {
 }
 
 static void retire_later(struct generation *generation) {
-  timer_start(&generation->script->worker->timers, &generation->retire,
-              clock_now_ms() + RETIRE_MS);
+  timer_start(&generation->script->worker->timers, &generation->retire, clock_now_ms() + RETIRE_MS);
 }
 
 void generation_note_suspended(struct generation *generation) {

@@ -1,7 +1,8 @@
 /* perigee.keep(name): tables of this worker that outlive a reload.
  *
  * They belong to the worker's state and to no generation. What a load makes is provisional until
- * that goes live, or code that is live asks for it. A function in one holds the generation it is from: lua_pins.h tells. */
+ * that goes live, or code that is live asks for it. A function in one holds the generation it is
+ * from: lua_pins.h tells. */
 #ifndef PERIGEE_SCRIPT_LUA_KEEP_H
 #define PERIGEE_SCRIPT_LUA_KEEP_H
 

@@ -329,32 +329,40 @@ describe("the hub", function()
     assert.is_true(is_complete("t", 6))
   end)
 
-  it("claims nothing of what went by while nothing was kept, also of topics that were not there", function()
-    local kept_two = { history_count = 2 }
-    open({ t = kept_two })
-    hub:publish("t", "m1")
-    hub:set_policies({ t = kept_two, ["a:*"] = kept_two })
-    for _, topic in ipairs({ "a:", "a:1", "a:b:1" }) do
-      assert.is_false(is_complete(topic, 1))
-      assert.is_true(is_complete(topic, 2))
-    end
-    assert.is_true(is_complete("t", 1))
+  it(
+    "claims nothing of what went by while nothing was kept, also of topics that were not there",
+    function()
+      local kept_two = { history_count = 2 }
+      open({ t = kept_two })
+      hub:publish("t", "m1")
+      hub:set_policies({ t = kept_two, ["a:*"] = kept_two })
+      for _, topic in ipairs({ "a:", "a:1", "a:b:1" }) do
+        assert.is_false(is_complete(topic, 1))
+        assert.is_true(is_complete(topic, 2))
+      end
+      assert.is_true(is_complete("t", 1))
 
-    -- What was kept by one pattern is kept by another.
-    hub:set_policies({ t = kept_two, ["a:*"] = kept_two, ["a:b:*"] = kept_two, ["a:1"] = kept_two })
-    for _, topic in ipairs({ "a:", "a:1", "a:b:1" }) do
-      assert.is_true(is_complete(topic, 2))
-    end
+      -- What was kept by one pattern is kept by another.
+      hub:set_policies({
+        t = kept_two,
+        ["a:*"] = kept_two,
+        ["a:b:*"] = kept_two,
+        ["a:1"] = kept_two,
+      })
+      for _, topic in ipairs({ "a:", "a:1", "a:b:1" }) do
+        assert.is_true(is_complete(topic, 2))
+      end
 
-    -- A pattern that goes leaves its topics to a shorter one.
-    hub:set_policies({ t = kept_two, ["a:*"] = kept_two, ["a:b:*"] = { history_count = 0 } })
-    assert.is_true(is_complete("a:1", 2))
-    hub:publish("a:b:1", "lost")
-    hub:set_policies({ t = kept_two, ["a:*"] = kept_two })
-    assert.is_false(is_complete("a:b:1", 2))
-    assert.is_true(is_complete("a:b:1", 3))
-    assert.is_true(is_complete("t", 1))
-  end)
+      -- A pattern that goes leaves its topics to a shorter one.
+      hub:set_policies({ t = kept_two, ["a:*"] = kept_two, ["a:b:*"] = { history_count = 0 } })
+      assert.is_true(is_complete("a:1", 2))
+      hub:publish("a:b:1", "lost")
+      hub:set_policies({ t = kept_two, ["a:*"] = kept_two })
+      assert.is_false(is_complete("a:b:1", 2))
+      assert.is_true(is_complete("a:b:1", 3))
+      assert.is_true(is_complete("t", 1))
+    end
+  )
 
   it("wakes a worker whose inbox was empty, never the publisher's own", function()
     open({}, { worker_count = 3 })
