@@ -1,10 +1,9 @@
 #include "command_check.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "base/terminal.h"
 #include "gateway/gateway.h"
 #include "script/lua_describe.h"
 #include "script/lua_state.h"
@@ -25,14 +24,6 @@ static bool load_and_describe(struct worker *worker, uint64_t number, struct sou
   return false;
 }
 
-/* A terminal that understands, and a user who does not mind (no-color.org). */
-static bool wants_colour(void) {
-  const char *no_color = getenv("NO_COLOR");
-  const char *terminal = getenv("TERM");
-  return isatty(STDOUT_FILENO) && (no_color == NULL || no_color[0] == '\0') && terminal != NULL &&
-         strcmp(terminal, "dumb") != 0;
-}
-
 static int run(struct config *config, const char *what) {
   struct hooks hooks = lua_hooks;
   hooks.load = load_and_describe;
@@ -41,7 +32,7 @@ static int run(struct config *config, const char *what) {
   config->is_supervised = false;
   config->workers = 1;
   asked.what = what;
-  asked.has_colour = wants_colour();
+  asked.has_colour = terminal_wants_colour(STDOUT_FILENO);
   buf_init(&asked.text, 0);
   int code = gateway_run(config, &hooks);
   const struct buf *text = &asked.text;

@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/terminal.h"
 #include "command_check.h"
 #include "command_new.h"
 #include "command_reload.h"
@@ -88,6 +90,7 @@ static int run_configured(int count, char **arguments, int (*run)(struct config 
   buf_init(&error, 0);
   if (config_parse(&config, count, arguments, &error)) {
     log_set_level(config.log_level);
+    log_use_colour(terminal_wants_colour(STDERR_FILENO));
     code = run(&config);
   } else {
     code = complain(&error);

@@ -148,13 +148,34 @@ WEBSOCKET /ws/:room  on_open on_message
     assert.is_nil(run({ "check" }).stdout:find("\27", 1, true))
   end)
 
-  it("is in colour on a terminal only, and not with NO_COLOR", function()
+  local function output_on_terminal(env)
     local binary = os.getenv("PERIGEE") or "build/perigee"
+    local command = "cd '%s' && env %s script -qec \"'%s' routes\" /dev/null"
+    local pipe = io.popen(command:format(directory, env, binary))
+    local text = pipe:read("*a")
+    pipe:close()
+    return text
+  end
+
+  it("has log lines whose level is in colour on a terminal", function()
+    posix.write_file(
+      directory,
+      "main.lua",
+      [[
+      local perigee = require("perigee")
+      perigee.log.warn("careful")
+      return perigee.app()
+    ]]
+    )
+    local text = output_on_terminal("-u NO_COLOR TERM=xterm")
+    assert.truthy(text:find("Z \27[33mwarn \27[0m worker 1 careful", 1, true), text)
+    text = output_on_terminal("NO_COLOR=1 TERM=xterm")
+    assert.truthy(text:find("Z warn  worker 1 careful", 1, true), text)
+  end)
+
+  it("is in colour on a terminal only, and not with NO_COLOR", function()
     local function on_terminal(env)
-      local command = "cd '%s' && env %s script -qec \"'%s' routes\" /dev/null"
-      local pipe = io.popen(command:format(directory, env, binary))
-      local text = pipe:read("*a")
-      pipe:close()
+      local text = output_on_terminal(env)
       assert.truthy(text:find("/ws/:room", 1, true), text)
       return text:find("\27[", 1, true) ~= nil
     end

@@ -8,6 +8,9 @@
 #include "base/clock.h"
 
 static const char *const names[] = {"debug", "info", "warn", "error", "off"};
+/* For a terminal: what begins the level; it ends with the usual. */
+static const char *const colours[] = {"\x1b[2m", "", "\x1b[33m", "\x1b[31m", ""};
+static bool has_colour;
 static atomic_int threshold = LOG_INFO;
 static _Thread_local char label[64];
 
@@ -25,6 +28,10 @@ static void *sink_context;
 void log_set_sink(log_sink sink, void *context) {
   current_sink = sink != NULL ? sink : write_to_stderr;
   sink_context = context;
+}
+
+void log_use_colour(bool is_wanted) {
+  has_colour = is_wanted;
 }
 
 void log_set_level(log_level level) {
@@ -75,8 +82,10 @@ void log_write_text(log_level level, slice text) {
   char line[LOG_LINE_BYTES + 8];
   char time[CLOCK_ISO_BYTES];
   clock_format_iso(clock_wall_ms(), time);
-  size_t len = (size_t)snprintf(line, sizeof line, "%s %-5s %s%s", time, names[level], label,
-                                label[0] != '\0' ? " " : "");
+  bool is_coloured = has_colour && colours[level][0] != '\0';
+  size_t len = (size_t)snprintf(line, sizeof line, "%s %s%-5s%s %s%s", time,
+                                is_coloured ? colours[level] : "", names[level],
+                                is_coloured ? "\x1b[0m" : "", label, label[0] != '\0' ? " " : "");
   while (text.len > 0 && text.data[text.len - 1] == '\n') text.len--;
   for (size_t i = 0; i < text.len && len < LOG_LINE_BYTES - 8; i++) {
     len += escape(text.data[i], line + len);

@@ -13,6 +13,9 @@ typedef enum { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF } log_level;
 
 enum { LOG_LINE_BYTES = 8 * 1024 };
 
+/* Levels in colour, for a terminal; off by default. Before there are threads that log. */
+void log_use_colour(bool is_wanted);
+
 /* Lines below this level are not written. The default is LOG_INFO. */
 void log_set_level(log_level level);
 bool log_is_enabled(log_level level);
