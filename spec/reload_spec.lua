@@ -706,6 +706,39 @@ describe("A file that is saved", function()
     server:get("/"):expect(200, "two")
   end)
 
+  it("may be one that was required while another worker loaded, in vain", function()
+    local body = [[
+      app:get("/late", function() return require("late") end)
+      app:get("/busy", function()
+        perigee.log.info("is busy")
+        local stop = os.clock() + 0.3
+        while os.clock() < stop do end
+        return ""
+      end)
+    ]]
+    local server = start({
+      script = script(body),
+      workers = 2,
+      files = { ["late.lua"] = 'return "one"' },
+    })
+    server:begin({ path = "/busy", worker = 2 })
+    server.log:expect("worker 2 is busy")
+    local token = server.scripts_directory .. "/token"
+    posix.write_file(server.scripts_directory, "token", "")
+    server.log:allow("stays live")
+    server:edit(
+      "main.lua",
+      script(("assert(os.rename(%q, %q)) perigee.log.info('is loaded')"):format(token, token .. "2"))
+    )
+    server.log:expect("worker 1 is loaded")
+    server:get("/late", { worker = 1 }):expect(200, "one")
+    server.log:expect("generation 1 stays live")
+    server:edit("main.lua", "broken")
+    server.log:expect("expected near")
+    server:edit("late.lua", 'return "two"')
+    server.log:expect("generation 1 stays live %(.*late.lua changed")
+  end)
+
   it("may stand behind a symbolic link, of the file or of the script's directory", function()
     local place = posix.temporary_directory()
     -- A kept publication is forgotten by what the gateway does once a second; a look at files that

@@ -25,11 +25,13 @@
 static void free_generation(void *context);
 static void on_retire(struct timer *timer);
 
-static struct generation *generation_new(struct script *script, uint64_t number) {
+static struct generation *generation_new(struct script *script, uint64_t number,
+                                         struct sources *sources) {
   struct generation *generation = mem_alloc_zero(sizeof *generation);
   routes_owner owner = {lua_app_free_route, free_generation, generation};
   generation->number = number;
   generation->script = script;
+  generation->sources = sources;
   generation->routes = routes_new(&owner);
   generation->policies = policies_new();
   list_init(&generation->link);
@@ -118,7 +120,7 @@ bool generation_load(struct script *script, uint64_t number, struct sources *sou
   int top = lua_gettop(L);
   generation_discard(script);
   script->sources = sources;
-  script->loading = generation_new(script, number);
+  script->loading = generation_new(script, number, sources);
   script->is_loading = true;
   lua_pushcfunction(L, sandbox_on_load_error);
   lua_pushcfunction(L, load_protected);
@@ -126,6 +128,8 @@ bool generation_load(struct script *script, uint64_t number, struct sources *sou
   lua_pushlightuserdata(L, script);
   bool is_loaded = lua_pcall(L, 2, 0, top + 1) == 0;
   script->is_loading = false;
+  /* Until the swap it is the live code that may require a module. */
+  script->sources = script->live != NULL ? script->live->sources : NULL;
   set_globals(L, script->library_environment);
   if (!is_loaded) {
     append_line(error, script_error_text(L, -1));
@@ -137,7 +141,6 @@ bool generation_load(struct script *script, uint64_t number, struct sources *sou
 
 void generation_discard(struct script *script) {
   struct generation *generation = script->loading;
-  script->sources = script->live_sources;
   if (generation == NULL) return;
   script->loading = NULL;
   lua_keep_discard(script);
@@ -179,7 +182,7 @@ void generation_swap(struct script *script) {
   lua_pins_watch(live);
   script->live = live;
   script->loading = NULL;
-  script->live_sources = script->sources;
+  script->sources = live->sources;
   worker->routes = live->routes;
   lua_keep_confirm(script);
   everies_start(live, older);

@@ -18,6 +18,7 @@
 #include "script/lua_script.h"
 
 struct every;
+struct sources;
 
 /* Functions that run when a generation begins or ends. */
 typedef struct {
@@ -29,7 +30,8 @@ struct generation {
   uint64_t number;
   struct script *script;
   struct routes *routes;
-  int environment;  /* standing */
+  struct sources *sources; /* the gateway's, until another generation has gone live */
+  int environment;         /* standing */
   struct list link; /* in script->older once it is not live any more */
   struct every *everies;
   handler_list on_start;
