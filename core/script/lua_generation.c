@@ -53,6 +53,7 @@ static void handler_list_free(struct script *script, handler_list *list) {
 static void free_generation(void *context) {
   struct generation *generation = context;
   struct script *script = generation->script;
+  if (generation->was_live) script->generation_count--;
   if (generation->was_live && !script->is_stopping) lua_pins_expect_gone(generation);
   everies_free(generation);
   handler_list_free(script, &generation->on_start);
@@ -62,12 +63,6 @@ static void free_generation(void *context) {
   timer_stop(&script->worker->timers, &generation->retire);
   list_remove(&generation->link);
   mem_free(generation);
-}
-
-uint64_t generation_count(const struct script *script) {
-  uint64_t count = script->live != NULL ? 1 : 0;
-  for (struct list *link = script->older.next; link != &script->older; link = link->next) count++;
-  return count;
 }
 
 /* --- loading --- */
@@ -179,6 +174,7 @@ void generation_swap(struct script *script) {
   struct generation *live = script->loading;
   if (older != NULL) events_run(older, &older->on_stop, "on_stop", "reload");
   live->was_live = true;
+  script->generation_count++;
   lua_pins_watch(live);
   script->live = live;
   script->loading = NULL;

@@ -66,7 +66,4 @@ void generation_swap(struct script *script);
 /* The gateway's end: the live one goes. */
 void generation_end(struct script *script);
 
-/* The live one and those that are held. */
-uint64_t generation_count(const struct script *script);
-
 #endif

@@ -38,6 +38,7 @@ struct script {
   struct generation *loading; /* loaded, or being loaded, and not yet live */
   struct pinned *pinned;      /* lua_pins.c's */
   struct list older;          /* generations that were live and are held */
+  uint64_t generation_count;  /* the live one and those */
   struct sources *sources;    /* where files are read: the live one's, or that of a load that runs */
   uint64_t refs; /* held for connections, requests, tasks and timers under way */
   uint64_t

@@ -261,7 +261,7 @@ static void on_count(struct worker *worker, hook_counts *counts) {
   counts->lua_refs = script->refs;
   counts->tasks = script->task_count;
   counts->lua_bytes = heap_bytes(script->L);
-  counts->generations = generation_count(script);
+  counts->generations = script->generation_count;
 }
 
 const struct hooks lua_hooks = {
