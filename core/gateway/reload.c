@@ -160,6 +160,7 @@ static void forget_texts(struct gateway *gateway, struct sources *sources) {
 static void end_attempt(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   reload->current = NULL;
+  reload->is_given_up = false;
   uv_timer_stop(&reload->deadline);
   if (reload->stage == RELOAD_STOPPED) return;
   reload->stage = RELOAD_IDLE;
@@ -209,24 +210,36 @@ static void report_failure(struct gateway *gateway, slice whole) {
   buf_deinit(&text);
 }
 
+/* Nobody answers this: whatever is posted next comes after it. */
+static void discard_all(struct gateway *gateway) {
+  for (size_t i = 0; i < gateway->worker_count; i++) {
+    hub_post(gateway->hub, i, on_discard_posted, &gateway->reload.parts[i]);
+  }
+}
+
 static void fail(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
-  if (!reload->is_given_up) {
-    for (size_t i = 0; i < gateway->worker_count; i++) {
-      struct buf *error = &gateway->workers[i].load_error;
-      if (reload->parts[i].is_loaded || error->len == 0) continue;
-      buf_append_char(error, '\0');
-      report_failure(gateway, slice_of(error->data, error->len - 1));
-      break;
-    }
-  }
-  /* Nobody answers this: whatever is posted next comes after it. */
   for (size_t i = 0; i < gateway->worker_count; i++) {
-    hub_post(gateway->hub, i, on_discard_posted, &reload->parts[i]);
+    struct buf *error = &gateway->workers[i].load_error;
+    if (reload->parts[i].is_loaded || error->len == 0) continue;
+    buf_append_char(error, '\0');
+    report_failure(gateway, slice_of(error->data, error->len - 1));
+    break;
   }
+  discard_all(gateway);
   sources_forget_texts(reload->current);
   sources_free(reload->failed);
   reload->failed = reload->current;
+  end_attempt(gateway);
+}
+
+/* The worker that was held up has come back. Nothing is known to be wrong with the files: what was
+ * saved is found again. */
+static void forget_given_up(struct gateway *gateway) {
+  struct reload *reload = &gateway->reload;
+  discard_all(gateway);
+  sources_free(reload->current);
+  if (reload->is_watching) reload->is_check_due = true;
   end_attempt(gateway);
 }
 
@@ -291,7 +304,7 @@ static void on_answered(uv_async_t *async) {
   struct gateway *gateway = async->data;
   struct reload *reload = &gateway->reload;
   if (reload->current == NULL) return;
-  bool have_all = true, are_loaded = !reload->is_given_up;
+  bool have_all = true, are_loaded = true;
   pthread_mutex_lock(&gateway->lock);
   for (size_t i = 0; i < gateway->worker_count; i++) {
     if (!reload->parts[i].has_answered) have_all = false;
@@ -301,6 +314,8 @@ static void on_answered(uv_async_t *async) {
   if (!have_all || reload->stage == RELOAD_STOPPED) return;
   if (reload->stage == RELOAD_SWAPPING) {
     finish(gateway);
+  } else if (reload->is_given_up) {
+    forget_given_up(gateway);
   } else if (are_loaded) {
     swap(gateway);
   } else {
@@ -334,7 +349,7 @@ static void on_deadline(uv_timer_t *timer) {
 static void begin(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   reload->stage = RELOAD_LOADING;
-  reload->is_next_asked = reload->is_given_up = reload->is_check_due = false;
+  reload->is_next_asked = reload->is_check_due = false;
   reload->began_ns = clock_real_ns();
   reload->current = sources_new();
   struct buf reason = reload->reason;

@@ -2,7 +2,8 @@
  *
  * The main thread asks each worker to load the script beside the code that is live; when all have,
  * it hands the topic policies to the hub and asks each to swap, which cannot fail. When one has
- * not, or does not answer in time, all keep what they had. The first load, at the gateway's start,
+ * not, or does not answer in time, all keep what they had; one that is late is waited for all the
+ * same, and what was saved is then looked for again. The first load, at the gateway's start,
  * is the workers' own (worker.c); it uses the sources of this module.
  *
  * Who asks while a reload is under way waits for another one after it, together with all who do:
