@@ -728,7 +728,9 @@ describe("A file that is saved", function()
     server.log:allow("stays live")
     server:edit(
       "main.lua",
-      script(("assert(os.rename(%q, %q)) perigee.log.info('is loaded')"):format(token, token .. "2"))
+      script(
+        ("assert(os.rename(%q, %q)) perigee.log.info('is loaded')"):format(token, token .. "2")
+      )
     )
     server.log:expect("worker 1 is loaded")
     server:get("/late", { worker = 1 }):expect(200, "one")
@@ -739,8 +741,10 @@ describe("A file that is saved", function()
     server.log:expect("generation 1 stays live %(.*late.lua changed")
   end)
 
-  it("is live when a worker that was held up for too long comes back, or when that is asked", function()
-    local body = [[
+  it(
+    "is live when a worker that was held up for too long comes back, or when that is asked",
+    function()
+      local body = [[
       app:get("/busy", function()
         perigee.log.info("is busy")
         local stop = os.time() + 7
@@ -748,30 +752,31 @@ describe("A file that is saved", function()
         return ""
       end)
     ]]
-    local function start_busy(is_watching)
-      local server = start({
-        script = script(body),
-        workers = 2,
-        watch = is_watching,
-        arguments = { "--stall-timeout", "30" },
-      })
-      local busy = server:begin({ path = "/busy", worker = 2 })
-      server.log:expect("worker 2 is busy")
-      server:edit("main.lua", answering("two"))
-      return server, busy
-    end
-    local watching = start_busy(true)
-    local asked, busy = start_busy(false)
-    asked:expect_reload_error("worker 2 has not loaded the script within 5 s: it is in .*/busy")
-    assert.is_nil(asked.log:text():find("generation 2", 1, true))
-    busy:response(10):expect(200)
-    asked:settle()
-    assert.equal(2, asked:reload())
+      local function start_busy(is_watching)
+        local server = start({
+          script = script(body),
+          workers = 2,
+          watch = is_watching,
+          arguments = { "--stall-timeout", "30" },
+        })
+        local busy = server:begin({ path = "/busy", worker = 2 })
+        server.log:expect("worker 2 is busy")
+        server:edit("main.lua", answering("two"))
+        return server, busy
+      end
+      local watching = start_busy(true)
+      local asked, busy = start_busy(false)
+      asked:expect_reload_error("worker 2 has not loaded the script within 5 s: it is in .*/busy")
+      assert.is_nil(asked.log:text():find("generation 2", 1, true))
+      busy:response(10):expect(200)
+      asked:settle()
+      assert.equal(2, asked:reload())
 
-    watching.log:expect("worker 2 has not loaded the script within 5 s")
-    watching.log:expect("generation 2 live: .*main.lua changed", 10)
-    watching:get("/", { worker = 2 }):expect(200, "two")
-  end)
+      watching.log:expect("worker 2 has not loaded the script within 5 s")
+      watching.log:expect("generation 2 live: .*main.lua changed", 10)
+      watching:get("/", { worker = 2 }):expect(200, "two")
+    end
+  )
 
   it("may stand behind a symbolic link, of the file or of the script's directory", function()
     local place = posix.temporary_directory()

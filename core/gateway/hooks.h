@@ -81,8 +81,8 @@ struct hooks {
   /* For tests: runs code, a function in the script's language, with the values of a JSON array;
    * its end is told by control_executed. */
   void (*exec)(struct worker *worker, uint64_t id, slice code, slice arguments);
-  /* Also after unload: what is left then was leaked. Also, for tests, from the main thread, and so of
-   * numbers alone. */
+  /* Also after unload: what is left then was leaked. Also, for tests, from the main thread, and so
+   * of numbers alone. */
   void (*count)(struct worker *worker, hook_counts *counts);
 };
 

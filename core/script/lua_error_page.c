@@ -81,7 +81,7 @@ static slice line_at(const struct task *task, slice path, int line) {
   const struct script *script = task->script;
   /* The texts are those of the live generation. */
   if (task->generation != script->live || line < 1) return none;
-  return sources_line(script->live_sources, path, (unsigned)line);
+  return sources_line(script->live->sources, path, (unsigned)line);
 }
 
 /* "main.lua:12: …". Where it is raised for a caller, that is not the innermost function. */

@@ -32,7 +32,7 @@ struct generation {
   struct routes *routes;
   struct sources *sources; /* the gateway's, until another generation has gone live */
   int environment;         /* standing */
-  struct list link; /* in script->older once it is not live any more */
+  struct list link;        /* in script->older once it is not live any more */
   struct every *everies;
   handler_list on_start;
   handler_list on_stop;

@@ -39,11 +39,10 @@ struct script {
   struct pinned *pinned;      /* lua_pins.c's */
   struct list older;          /* generations that were live and are held */
   uint64_t generation_count;  /* the live one and those */
-  struct sources *sources;    /* where files are read: the live one's, or that of a load that runs */
-  uint64_t refs; /* held for connections, requests, tasks and timers under way */
-  uint64_t
-      standing_refs; /* held for a generation's life or longer: handlers, metatables, the pool */
-  uint32_t registry_used; /* of `refs`, those that are not on a shelf */
+  struct sources *sources; /* where files are read: the live one's, or that of a load that runs */
+  uint64_t refs;           /* held for connections, requests, tasks and timers under way */
+  uint64_t standing_refs;  /* held for a generation's life or longer: handlers, metatables */
+  uint32_t registry_used;  /* of `refs`, those that are not on a shelf */
   struct shelf *shelves;
   uint32_t shelf_count;
   uint32_t full_shelves; /* so many, from the first on */
