@@ -1,14 +1,16 @@
 #include "gateway/sources.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/map.h"
 #include "base/mem.h"
 
-enum { SOURCE_BYTES = 16 * 1024 * 1024 };
+enum { SOURCE_BYTES = 16 * 1024 * 1024, READ_BYTES = 16 * 1024 };
 
 struct source {
   struct map_entry entry;
@@ -31,20 +33,23 @@ struct sources {
 
 /* False: `*error` says why. */
 static bool read_file(const char *path, struct buf *out, const char **error) {
-  FILE *file = fopen(path, "rb");
-  if (file == NULL) {
+  /* A pipe is not waited for. */
+  int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  struct stat about;
+  if (fd < 0 || fstat(fd, &about) < 0) {
     *error = strerror(errno);
+    if (fd >= 0) close(fd);
     return false;
   }
-  size_t count = 1;
-  while (count > 0 && out->len < SOURCE_BYTES) {
-    char *place = buf_reserve(out, 16 * 1024);
-    count = fread(place, 1, 16 * 1024, file);
-    out->len += count;
+  *error = S_ISREG(about.st_mode) ? NULL : "is no file";
+  ssize_t count = 1;
+  while (*error == NULL && count != 0) {
+    count = read(fd, buf_reserve(out, READ_BYTES), READ_BYTES);
+    if (count > 0) out->len += (size_t)count;
+    if (count < 0 && errno != EINTR) *error = strerror(errno);
+    if (out->len >= SOURCE_BYTES) *error = "is too large";
   }
-  /* A directory can be opened, and not be read. */
-  *error = ferror(file) != 0 ? "cannot be read" : out->len < SOURCE_BYTES ? NULL : "is too large";
-  fclose(file);
+  close(fd);
   return *error == NULL;
 }
 

@@ -60,6 +60,20 @@ describe("A script that does not load", function()
     ["main.lua"] = 'require("../x")',
   }, 'main.lua:1: "../x" is no module name')
 
+  it("is a file: neither a directory nor a pipe, which would be waited for", function()
+    local directory = posix.temporary_directory()
+    os.execute(("mkfifo '%s/pipe.lua' && mkdir '%s/directory.lua'"):format(directory, directory))
+    for _, name in ipairs({ "pipe.lua", "directory.lua" }) do
+      local result = gateway.run(
+        { "serve", name, "--listen", "127.0.0.1:0" },
+        { directory = directory }
+      )
+      assert.equal(1, result.code)
+      assert.equal(("perigee: %s: is no file\n"):format(name), result.stderr)
+    end
+    posix.remove_directory(directory)
+  end)
+
   it("names a file that is missing", function()
     local result = gateway.run({ "serve", "no/such/file.lua", "--listen", "127.0.0.1:0" })
     assert.equal(1, result.code)
