@@ -275,6 +275,15 @@ describe("A failure", function()
       )
     end)
 
+    it("says that the gateway does not take what is sent", function()
+      local raw = server:raw()
+      server:signal("STOP")
+      local text = failure_of(raw.write, raw, ("x"):rep(32 * 1024 * 1024), 0.1)
+      server:signal("CONT")
+      assert.truthy(text:find("the gateway has taken %d+ of 33554432 bytes within"), text)
+      raw:reset()
+    end)
+
     it("reminds of a pause, and of a connection that the spec itself has closed", function()
       ws:pause()
       says(

@@ -89,7 +89,8 @@ function Connection:fill(deadline)
 end
 
 --- Writes all of `bytes`, reading meanwhile what comes (not on a paused connection), so that two
---- ends that both speak cannot block each other. Returns true, or nil and "reset" or "timeout".
+--- ends that both speak cannot block each other. Returns true, or nil and "reset". Fails when they
+--- are not taken within `seconds`, 10 by default.
 function Connection:write(bytes, seconds)
   if not self.fd then
     self:fail("the spec has closed this connection")
@@ -105,7 +106,8 @@ function Connection:write(bytes, seconds)
       local wants = not self.paused and not self.ended
       local readable, writable = self.io.wait(self.fd, wants, true, deadline)
       if not readable and not writable then
-        return nil, "timeout"
+        local text = "the gateway has taken %d of %d bytes within %g s"
+        self:fail(text:format(offset, #bytes, (seconds or 10) * posix.time_scale))
       end
       if readable then
         self:fill(deadline)

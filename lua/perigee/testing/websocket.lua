@@ -76,7 +76,7 @@ end
 
 -- Sending --------------------------------------------------------------------------------------
 
---- Writes bytes as they are. Returns true, or nil and "reset" or "timeout".
+--- Writes bytes as they are. Returns true, or nil and "reset".
 function WebSocket:send_raw(bytes)
   return self.conn:write(bytes)
 end
