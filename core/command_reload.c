@@ -47,7 +47,10 @@ static bool ask(int fd, const char *path, struct buf *text) {
   slice rest = buf_peek(&answer);
   slice word = slice_split(&rest, ' ');
   bool is_done = is_answered && slice_is_equal(word, SLICE("done"));
-  if (!is_answered) {
+  if (!is_answered && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    buf_append_format(text, "the gateway at %s has not answered within %d s; its log may tell why",
+                      path, PATIENCE_S);
+  } else if (!is_answered) {
     fail(text, "no answer from the gateway", path);
   } else if (rest.data == NULL) {
     buf_append_format(text, "the gateway at %s ended before it answered", path);
