@@ -94,37 +94,11 @@ static inline const char *skip_ascii(const char *at, const char *end) {
   return at;
 }
 
-static inline uint64_t load_8(const char *at) {
-  uint64_t bytes;
-  memcpy(&bytes, at, sizeof(bytes));
-  return bytes;
-}
-
-static inline uint32_t load_4(const char *at) {
-  uint32_t bytes;
-  memcpy(&bytes, at, sizeof(bytes));
-  return bytes;
-}
-
-/* Whether all of at most 2 * STEP_BYTES bytes are ASCII: two loads, which may overlap. */
-static inline bool is_short_ascii(const char *at, size_t len) {
-  const char *end = at + len;
-  if (len >= STEP_BYTES) return !has_high_bit(load(at) | load(end - STEP_BYTES));
-  if (len >= 8) return ((load_8(at) | load_8(end - 8)) & 0x8080808080808080u) == 0;
-  if (len >= 4) return ((load_4(at) | load_4(end - 4)) & 0x80808080u) == 0;
-  unsigned all = 0;
-  for (; at < end; at++) all |= (uint8_t)*at;
-  return all < 0x80;
-}
-
 utf8_state utf8_check(utf8_state state, slice piece) {
   if (state == UTF8_INVALID || piece.len == 0) return state;
   uint64_t at_state = state;
   const char *at = piece.data;
   const char *end = at + piece.len;
-  if (state == UTF8_BOUNDARY && piece.len <= 2 * STEP_BYTES && is_short_ascii(at, piece.len)) {
-    return UTF8_BOUNDARY;
-  }
   while (end - at >= STEP_BYTES) {
     if (at_state == BOUNDARY) {
       at = skip_ascii(at, end);

@@ -159,11 +159,18 @@ enum { WIDE_STEP_BYTES = 32, WIDE_STRIDE_BYTES = 128, WIDE_FROM_BYTES = 1024 };
 typedef uint32_t quad __attribute__((vector_size(STEP_BYTES)));
 
 /* Through memcpy, so that no alignment is assumed; it compiles to one instruction each way. */
-static inline void xor_step(char *at, quad key) {
+static inline quad load_step(const char *at) {
   quad bytes;
   memcpy(&bytes, at, sizeof(bytes));
-  bytes ^= key;
+  return bytes;
+}
+
+static inline void store_step(char *at, quad bytes) {
   memcpy(at, &bytes, sizeof(bytes));
+}
+
+static inline void xor_step(char *at, quad key) {
+  store_step(at, load_step(at) ^ key);
 }
 
 #ifdef CPU_WIDE
@@ -188,11 +195,17 @@ CPU_WIDE static size_t unmask_wide(char *data, size_t len, uint32_t word) {
 
 /* Four bytes in memory order, moved down by `count`; what falls out comes in at the other end. */
 static inline uint32_t turn(uint32_t bytes, unsigned count) {
+  unsigned bits = 8 * count;
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-  return bytes >> (8 * count) | bytes << ((32 - 8 * count) & 31);
+  return bytes >> bits | bytes << (-bits & 31); /* compilers know this for a rotation */
 #else
-  return bytes << (8 * count) | bytes >> ((32 - 8 * count) & 31);
+  return bytes << bits | bytes >> (-bits & 31);
 #endif
+}
+
+/* The same mask over each four bytes. */
+static inline quad quad_of(uint32_t word) {
+  return (quad){word, word, word, word};
 }
 
 void ws_frame_unmask(char *data, size_t len, const uint8_t mask[4], uint64_t offset) {
@@ -207,14 +220,21 @@ void ws_frame_unmask(char *data, size_t len, const uint8_t mask[4], uint64_t off
     len -= taken;
   }
 #endif
-  const quad key = {word, word, word, word};
+  const quad key = quad_of(word);
   for (; len >= STRIDE_BYTES; data += STRIDE_BYTES, len -= STRIDE_BYTES) {
     xor_step(data, key);
     xor_step(data + STEP_BYTES, key);
     xor_step(data + 2 * STEP_BYTES, key);
     xor_step(data + 3 * STEP_BYTES, key);
   }
-  for (; len >= STEP_BYTES; data += STEP_BYTES, len -= STEP_BYTES) xor_step(data, key);
+  if (len >= STEP_BYTES) {
+    /* The last step may begin within the one before: its bytes are taken first, masked as yet. */
+    char *last = data + len - STEP_BYTES;
+    quad bytes = load_step(last);
+    for (; data < last; data += STEP_BYTES) xor_step(data, key);
+    store_step(last, bytes ^ quad_of(turn(word, (unsigned)len & 3)));
+    return;
+  }
   for (; len >= sizeof(word); data += sizeof(word), len -= sizeof(word)) {
     uint32_t bytes;
     memcpy(&bytes, data, sizeof(bytes));

@@ -58,14 +58,18 @@ static void release_delivered(struct ws_decoder *decoder) {
 /* The functions below fill in `event` when there is one and say whether there is. Events are built
  * in place and member by member: returned by value from one to the next, they cost half of the time
  * that a short message takes. */
-static bool fail(struct ws_decoder *decoder, ws_event *event, uint16_t code, const char *error) {
-  free_partial(decoder);
-  decoder->message_opcode = 0;
-  decoder->is_over = true;
+static bool tell_error(ws_event *event, uint16_t code, const char *error) {
   event->kind = WS_EVENT_ERROR;
   event->code = code;
   event->error = error;
   return true;
+}
+
+static bool fail(struct ws_decoder *decoder, ws_event *event, uint16_t code, const char *error) {
+  free_partial(decoder);
+  decoder->message_opcode = 0;
+  decoder->is_over = true;
+  return tell_error(event, code, error);
 }
 
 static bool deliver(ws_event *event, ws_event_kind kind, slice data) {
@@ -146,12 +150,8 @@ static bool take_header(struct ws_decoder *decoder, ws_event *event, slice in, s
   return begin_frame(decoder, event, &header);
 }
 
-/* The text of a whole message ends where it must, and is UTF-8; else `event` says so. */
-static bool judge_text(struct ws_decoder *decoder, ws_event *event, utf8_state state) {
-  if (__builtin_expect(state == UTF8_BOUNDARY, 1)) return true;
-  fail(decoder, event, WS_CLOSE_INVALID_DATA,
-       state == UTF8_INVALID ? "the text is not UTF-8" : "the text ends within a character");
-  return false;
+static const char *text_error(utf8_state state) {
+  return state == UTF8_INVALID ? "the text is not UTF-8" : "the text ends within a character";
 }
 
 static void hold_message(struct ws_decoder *decoder, slice piece) {
@@ -162,7 +162,9 @@ static void hold_message(struct ws_decoder *decoder, slice piece) {
 
 static bool finish_message(struct ws_decoder *decoder, ws_event *event, slice last_piece) {
   bool is_text = decoder->message_opcode == WS_OPCODE_TEXT;
-  if (is_text && !judge_text(decoder, event, decoder->utf8)) return true;
+  if (is_text && decoder->utf8 != UTF8_BOUNDARY) {
+    return fail(decoder, event, WS_CLOSE_INVALID_DATA, text_error(decoder->utf8));
+  }
   slice whole = last_piece;
   if (ws_decoder_buffered(decoder) > 0) {
     hold_message(decoder, last_piece);
@@ -176,7 +178,9 @@ static bool finish_message(struct ws_decoder *decoder, ws_event *event, slice la
 static bool take_message_piece(struct ws_decoder *decoder, ws_event *event, slice piece) {
   if (decoder->message_opcode == WS_OPCODE_TEXT) {
     decoder->utf8 = utf8_check(decoder->utf8, piece);
-    if (decoder->utf8 == UTF8_INVALID) return !judge_text(decoder, event, decoder->utf8);
+    if (decoder->utf8 == UTF8_INVALID) {
+      return fail(decoder, event, WS_CLOSE_INVALID_DATA, text_error(decoder->utf8));
+    }
   }
   if (!decoder->is_in_frame && decoder->is_final) return finish_message(decoder, event, piece);
   hold_message(decoder, piece);
@@ -234,11 +238,9 @@ static bool take_payload(struct ws_decoder *decoder, ws_event *event, char *data
                                                      : take_message_piece(decoder, event, piece);
 }
 
-/* What most messages are: one masked frame of less than 64 KiB that lies whole in the input.
- * Returns the bytes it took, or 0 without having touched anything: then the general way decides. */
-static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
+size_t ws_message_take_whole(char *data, size_t len, uint64_t max_message_bytes, ws_event *event) {
   enum { SHORT_HEADER = 6, HEADER = 8 }; /* the mask included */
-  if (len < SHORT_HEADER || !ws_decoder_is_idle(decoder)) return 0;
+  if (len < SHORT_HEADER) return 0;
   uint8_t first = (uint8_t)data[0], second = (uint8_t)data[1];
   bool is_text = first == (0x80 | WS_OPCODE_TEXT);
   if ((!is_text && first != (0x80 | WS_OPCODE_BINARY)) || second < 0x80 || second > 0xFE) return 0;
@@ -249,14 +251,23 @@ static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data
     payload = (size_t)(uint8_t)data[2] << 8 | (uint8_t)data[3];
     if (payload < 126) return 0;
   }
-  if (payload > len - header || payload > decoder->max_message_bytes) return 0;
+  if (payload > len - header || payload > max_message_bytes) return 0;
   data += header;
   ws_frame_unmask(data, payload, (const uint8_t *)data - 4, 0);
   slice whole = slice_of(data, payload);
-  if (!is_text || judge_text(decoder, event, utf8_check(UTF8_BOUNDARY, whole))) {
+  if (!is_text || utf8_is_valid(whole)) {
     deliver(event, is_text ? WS_EVENT_TEXT : WS_EVENT_BINARY, whole);
+  } else {
+    tell_error(event, WS_CLOSE_INVALID_DATA, text_error(utf8_check(UTF8_BOUNDARY, whole)));
   }
   return header + payload;
+}
+
+static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
+  if (!ws_decoder_is_idle(decoder)) return 0;
+  size_t taken = ws_message_take_whole(data, len, decoder->max_message_bytes, event);
+  if (taken > 0) decoder->is_over = event->kind == WS_EVENT_ERROR;
+  return taken;
 }
 
 static size_t take_pieces(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {

@@ -172,12 +172,6 @@ static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
 
 /* --- reading --- */
 
-static void init_decoder(const struct ws_conn *ws, struct ws_decoder *decoder) {
-  const struct conn *conn = &ws->conn;
-  ws_decoder_init(decoder, conn->route->options.max_message_bytes,
-                  (uint32_t)conn->worker->limits->fragments);
-}
-
 static void on_data(struct ws_conn *ws, slice data, bool is_binary) {
   struct conn *conn = &ws->conn;
   if (!conn_is_open(conn)) return; /* frames after our close frame are discarded */
@@ -218,16 +212,18 @@ static void on_event(struct ws_conn *ws, const ws_event *event) {
 
 static struct ws_input *input_of(struct ws_conn *ws) {
   if (ws->input == NULL) {
+    const struct conn *conn = &ws->conn;
     ws->input = mem_alloc(sizeof *ws->input);
-    init_decoder(ws, &ws->input->decoder);
+    ws_decoder_init(&ws->input->decoder, conn->route->options.max_message_bytes,
+                    (uint32_t)conn->worker->limits->fragments);
     buf_init(&ws->input->unread, 0);
   }
   return ws->input;
 }
 
-/* But for its decoder. */
 static void free_input(struct ws_conn *ws) {
   if (ws->input == NULL) return;
+  ws_decoder_deinit(&ws->input->decoder);
   buf_deinit(&ws->input->unread);
   mem_free(ws->input);
   ws->input = NULL;
@@ -250,7 +246,17 @@ static bool has_to_wait(struct ws_conn *ws) {
   return true;
 }
 
-static void decode(struct ws_conn *ws, struct ws_decoder *decoder, char *data, size_t len) {
+/* Most messages lie whole in what was read, and need no decoder. */
+static size_t next_event(struct ws_conn *ws, char *data, size_t len, ws_event *event) {
+  if (ws->input == NULL) {
+    uint64_t max_bytes = ws->conn.route->options.max_message_bytes;
+    size_t taken = ws_message_take_whole(data, len, max_bytes, event);
+    if (taken > 0) return taken;
+  }
+  return ws_decoder_next(&input_of(ws)->decoder, data, len, event);
+}
+
+static void decode(struct ws_conn *ws, char *data, size_t len) {
   struct conn *conn = &ws->conn;
   while (!ws->is_over && !ws->has_got_close) {
     if (conn_is_open(conn) && (!conn_can_take_message(conn) || has_to_wait(ws))) {
@@ -258,38 +264,27 @@ static void decode(struct ws_conn *ws, struct ws_decoder *decoder, char *data, s
       return;
     }
     ws_event event;
-    size_t taken = ws_decoder_next(decoder, data, len, &event);
+    size_t taken = next_event(ws, data, len, &event);
     if (event.kind == WS_EVENT_NONE) return;
     on_event(ws, &event);
     data += taken;
     len -= taken;
-    if (len == 0 && !ws_decoder_is_holding(decoder)) return;
+    if (len == 0 && (ws->input == NULL || !ws_decoder_is_holding(&ws->input->decoder))) return;
   }
 }
 
-/* Whatever was begun is kept, unless nothing of it will be heard. */
-static void keep_input(struct ws_conn *ws, struct ws_decoder *decoder) {
+/* Between two messages there is nothing to keep, nor where nothing more will be heard. */
+static void trim_input(struct ws_conn *ws) {
   bool is_over = ws->is_over || ws->has_got_close;
-  if (ws->conn.is_unread || !(is_over || ws_decoder_is_idle(decoder))) {
-    input_of(ws)->decoder = *decoder;
-  } else {
-    ws_decoder_deinit(decoder);
-    free_input(ws);
-  }
+  if (ws->conn.is_unread || !(is_over || ws_decoder_is_idle(&ws->input->decoder))) return;
+  free_input(ws);
 }
 
 void ws_conn_feed(struct conn *conn, char *data, size_t len) {
   struct ws_conn *ws = ws_of(conn);
-  /* Between two messages there is nothing to keep: the decoder of most reads ends with them. */
-  struct ws_decoder decoder;
-  if (ws->input != NULL) {
-    decoder = ws->input->decoder;
-  } else {
-    init_decoder(ws, &decoder);
-  }
   conn_retain(conn);
-  decode(ws, &decoder, data, len);
-  if (ws->input != NULL || !ws_decoder_is_idle(&decoder)) keep_input(ws, &decoder);
+  decode(ws, data, len);
+  if (ws->input != NULL) trim_input(ws);
   conn_release(conn);
 }
 
@@ -391,7 +386,6 @@ static void on_route(struct conn *conn, const route_options *before) {
 
 static void deinit(struct conn *conn) {
   struct ws_conn *ws = ws_of(conn);
-  if (ws->input != NULL) ws_decoder_deinit(&ws->input->decoder);
   free_input(ws);
   mem_free(ws->rate);
   ws->rate = NULL;
