@@ -65,10 +65,14 @@ static bool tell_error(ws_event *event, uint16_t code, const char *error) {
   return true;
 }
 
-static bool fail(struct ws_decoder *decoder, ws_event *event, uint16_t code, const char *error) {
+static void give_up(struct ws_decoder *decoder) {
   free_partial(decoder);
   decoder->message_opcode = 0;
   decoder->is_over = true;
+}
+
+static bool fail(struct ws_decoder *decoder, ws_event *event, uint16_t code, const char *error) {
+  give_up(decoder);
   return tell_error(event, code, error);
 }
 
@@ -188,27 +192,29 @@ static bool take_message_piece(struct ws_decoder *decoder, ws_event *event, slic
 }
 
 /* Section 5.5.1. */
-static bool finish_close(struct ws_decoder *decoder, ws_event *event, slice payload) {
+static bool tell_close(ws_event *event, slice payload) {
   uint16_t code = WS_CLOSE_NO_CODE;
   if (payload.len == 1) {
-    return fail(decoder, event, WS_CLOSE_PROTOCOL_ERROR, "a close frame has half a code");
+    return tell_error(event, WS_CLOSE_PROTOCOL_ERROR, "a close frame has half a code");
   }
   if (payload.len >= 2) {
     code = (uint16_t)((uint8_t)payload.data[0] << 8 | (uint8_t)payload.data[1]);
     if (!ws_frame_is_close_code(code)) {
-      return fail(decoder, event, WS_CLOSE_PROTOCOL_ERROR, "the close code is not allowed");
+      return tell_error(event, WS_CLOSE_PROTOCOL_ERROR, "the close code is not allowed");
     }
   }
   slice reason = slice_skip(payload, 2);
   if (!utf8_is_valid(reason)) {
-    return fail(decoder, event, WS_CLOSE_INVALID_DATA, "the close reason is not UTF-8");
+    return tell_error(event, WS_CLOSE_INVALID_DATA, "the close reason is not UTF-8");
   }
-  /* A message that was under way will never be finished. */
-  decoder->message_opcode = 0;
-  decoder->is_delivered = decoder->partial != NULL;
-  decoder->is_over = true;
   event->code = code;
   return deliver(event, WS_EVENT_CLOSE, reason);
+}
+
+/* `payload` is all of a control frame's. */
+static bool tell_control(ws_event *event, uint8_t opcode, slice payload) {
+  if (opcode == WS_OPCODE_CLOSE) return tell_close(event, payload);
+  return deliver(event, opcode == WS_OPCODE_PING ? WS_EVENT_PING : WS_EVENT_PONG, payload);
 }
 
 static bool take_control_piece(struct ws_decoder *decoder, ws_event *event, slice piece) {
@@ -221,10 +227,16 @@ static bool take_control_piece(struct ws_decoder *decoder, ws_event *event, slic
     whole = slice_of(partial->control, partial->control_len);
   }
   if (decoder->is_in_frame) return false;
-  if (decoder->frame_opcode == WS_OPCODE_CLOSE) return finish_close(decoder, event, whole);
   decoder->is_delivered = is_held;
-  bool is_ping = decoder->frame_opcode == WS_OPCODE_PING;
-  return deliver(event, is_ping ? WS_EVENT_PING : WS_EVENT_PONG, whole);
+  tell_control(event, decoder->frame_opcode, whole);
+  if (event->kind == WS_EVENT_ERROR) give_up(decoder);
+  if (event->kind == WS_EVENT_CLOSE) {
+    /* A message that was under way will never be finished. */
+    decoder->message_opcode = 0;
+    decoder->is_delivered = decoder->partial != NULL;
+    decoder->is_over = true;
+  }
+  return true;
 }
 
 /* data[0..len) is payload of the frame under way, possibly none of it. */
@@ -238,15 +250,34 @@ static bool take_payload(struct ws_decoder *decoder, ws_event *event, char *data
                                                      : take_message_piece(decoder, event, piece);
 }
 
+static bool tell_text(ws_event *event, slice whole) {
+  if (utf8_is_valid(whole)) return deliver(event, WS_EVENT_TEXT, whole);
+  utf8_state state = utf8_check(UTF8_BOUNDARY, whole);
+  return tell_error(event, WS_CLOSE_INVALID_DATA, text_error(state));
+}
+
+/* Whether a frame that begins with this byte is final and begins nothing that another one ends. */
+static bool is_first_of_whole(uint8_t first) {
+  switch (first) {
+    case 0x80 | WS_OPCODE_TEXT:
+    case 0x80 | WS_OPCODE_BINARY:
+    case 0x80 | WS_OPCODE_CLOSE:
+    case 0x80 | WS_OPCODE_PING:
+    case 0x80 | WS_OPCODE_PONG:
+      return true;
+    default:
+      return false;
+  }
+}
+
 size_t ws_message_take_whole(char *data, size_t len, uint64_t max_message_bytes, ws_event *event) {
   enum { SHORT_HEADER = 6, HEADER = 8 }; /* the mask included */
   if (len < SHORT_HEADER) return 0;
-  uint8_t first = (uint8_t)data[0], second = (uint8_t)data[1];
-  bool is_text = first == (0x80 | WS_OPCODE_TEXT);
-  if ((!is_text && first != (0x80 | WS_OPCODE_BINARY)) || second < 0x80 || second > 0xFE) return 0;
+  uint8_t first = (uint8_t)data[0], second = (uint8_t)data[1], opcode = first & 0x0F;
+  if (!is_first_of_whole(first) || second < 0x80 || second > 0xFE) return 0;
   size_t header = SHORT_HEADER, payload = second & 0x7F;
   if (payload == 126) {
-    if (len < HEADER) return 0;
+    if (len < HEADER || ws_opcode_is_control(opcode)) return 0;
     header = HEADER;
     payload = (size_t)(uint8_t)data[2] << 8 | (uint8_t)data[3];
     if (payload < 126) return 0;
@@ -255,10 +286,12 @@ size_t ws_message_take_whole(char *data, size_t len, uint64_t max_message_bytes,
   data += header;
   ws_frame_unmask(data, payload, (const uint8_t *)data - 4, 0);
   slice whole = slice_of(data, payload);
-  if (!is_text || utf8_is_valid(whole)) {
-    deliver(event, is_text ? WS_EVENT_TEXT : WS_EVENT_BINARY, whole);
+  if (opcode == WS_OPCODE_TEXT) {
+    tell_text(event, whole);
+  } else if (opcode == WS_OPCODE_BINARY) {
+    deliver(event, WS_EVENT_BINARY, whole);
   } else {
-    tell_error(event, WS_CLOSE_INVALID_DATA, text_error(utf8_check(UTF8_BOUNDARY, whole)));
+    tell_control(event, opcode, whole);
   }
   return header + payload;
 }
@@ -266,7 +299,7 @@ size_t ws_message_take_whole(char *data, size_t len, uint64_t max_message_bytes,
 static size_t take_whole(struct ws_decoder *decoder, ws_event *event, char *data, size_t len) {
   if (!ws_decoder_is_idle(decoder)) return 0;
   size_t taken = ws_message_take_whole(data, len, decoder->max_message_bytes, event);
-  if (taken > 0) decoder->is_over = event->kind == WS_EVENT_ERROR;
+  if (taken > 0) decoder->is_over = event->kind == WS_EVENT_ERROR || event->kind == WS_EVENT_CLOSE;
   return taken;
 }
 

@@ -36,10 +36,10 @@ typedef struct {
  * ones take none; time does. Conformance suites send 65,536 of 64 bytes. */
 enum { WS_DECODER_FRAGMENTS_DEFAULT = 131072 };
 
-/* Takes what most messages are: one masked frame of less than 64 KiB that lies whole at the start of
- * data[0..len), between two messages. It is unmasked in place, and `event` is TEXT, BINARY or, for
- * what is not UTF-8, ERROR. Returns the bytes it took; 0 for anything else, without having touched
- * data or event: that is ws_decoder_next's to judge. */
+/* Takes what most frames are between two messages: a message or a control frame of less than 64 KiB
+ * that lies whole at the start of data[0..len), in one masked frame. It is unmasked in place, and
+ * `event` is as ws_decoder_next's. Returns the bytes it took; 0 for anything else, without having
+ * touched data or event: that is ws_decoder_next's to judge. */
 size_t ws_message_take_whole(char *data, size_t len, uint64_t max_message_bytes, ws_event *event);
 
 /* What is held of a message or a control frame that is incomplete after a read. */
