@@ -45,9 +45,8 @@ void block_free(struct block *block) {
   mem_free(block);
 }
 
-struct block *block_reserve(struct block_writer *writer, int lane, size_t len) {
+struct block *block_begin(struct block_writer *writer, int lane, size_t len) {
   struct block *block = writer->lanes[lane];
-  if (block != NULL && len <= block->capacity - block->used) return block;
   if (block != NULL) block_release(block);
   block = block_new(&writer->pool, len > BLOCK_BYTES ? len : BLOCK_BYTES);
   writer->lanes[lane] = block;

@@ -72,11 +72,18 @@ void block_writer_init(struct block_writer *writer);
 /* No outbox may refer to a block any more. */
 void block_writer_deinit(struct block_writer *writer);
 
+/* What block_reserve does when the lane's block has no room. Never inlined: seldom. */
+__attribute__((noinline)) struct block *block_begin(struct block_writer *writer, int lane,
+                                                    size_t len);
 /* Room for `len` contiguous bytes: the block, whose data + used is where to write; borrowed from
  * the lane. Followed by block_commit. More than BLOCK_BYTES gives a block of its own size. */
-struct block *block_reserve(struct block_writer *writer, int lane, size_t len);
-/* What block_commit does when there is no room for another mark. */
-void block_grow_marks(struct block *block);
+static inline struct block *block_reserve(struct block_writer *writer, int lane, size_t len) {
+  struct block *block = writer->lanes[lane];
+  if (block != NULL && len <= block->capacity - block->used) return block;
+  return block_begin(writer, lane, len);
+}
+/* What block_commit does when there is no room for another mark. Never inlined: seldom. */
+__attribute__((noinline)) void block_grow_marks(struct block *block);
 /* `len` bytes were written, and end a message. Inline: once a message. */
 static inline void block_commit(struct block *block, size_t len, mark_kind kind,
                                 const hub_position *position) {

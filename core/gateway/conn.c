@@ -295,18 +295,6 @@ void conn_mark_dirty(struct conn *conn) {
   worker_mark_dirty(conn->worker, &conn->outbox);
 }
 
-char *conn_reserve(struct conn *conn, size_t len) {
-  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, len);
-  return block->data + block->used;
-}
-
-void conn_commit(struct conn *conn, size_t len) {
-  struct worker *worker = conn->worker;
-  outbox_push_private(&conn->outbox, worker->blocks.lanes[BLOCK_PRIVATE], len);
-  worker->pushed_bytes += len;
-  worker_mark_dirty(worker, &conn->outbox);
-}
-
 void conn_push_bytes(struct conn *conn, slice bytes) {
   if (conn->stream == NULL || bytes.len == 0) return;
   memcpy(conn_reserve(conn, bytes.len), bytes.data, bytes.len);
@@ -331,9 +319,8 @@ static void close_slow(struct conn *conn, const block_mark *next) {
   conn_begin_close(conn, WS_CLOSE_TRY_AGAIN_LATER, slice_of(text, len));
 }
 
-bool conn_make_room(struct conn *conn, size_t len, const block_mark *next) {
+bool conn_write_room(struct conn *conn, size_t len, const block_mark *next) {
   uint64_t max_bytes = conn->route->options.max_outbox_bytes;
-  if (outbox_bytes(&conn->outbox) + len <= max_bytes) return true;
   /* The limit is for what the client does not take, not for what one turn says; and a message that
    * is allowed as such passes when nothing else waits. */
   if (outbox_flush(&conn->outbox)) conn_mark_dirty(conn);

@@ -19,10 +19,10 @@
 #include "gateway/relay.h"
 #include "gateway/request.h"
 #include "gateway/routes.h"
+#include "gateway/worker.h"
 #include "net/stream.h"
 #include "pubsub/topic.h"
 
-struct worker;
 struct conn;
 struct conn_events;
 struct conn_hold;
@@ -196,13 +196,27 @@ void conn_open(struct conn *conn);
 void conn_refuse(struct conn *conn, int code, slice reason);
 /* Room for `len` bytes that end a message to this connection alone; to be filled and committed
  * before anything else is queued. Its stream is open; no limit is looked at. */
-char *conn_reserve(struct conn *conn, size_t len);
-void conn_commit(struct conn *conn, size_t len);
+static inline char *conn_reserve(struct conn *conn, size_t len) {
+  struct block *block = block_reserve(&conn->worker->blocks, BLOCK_PRIVATE, len);
+  return block->data + block->used;
+}
+static inline void conn_commit(struct conn *conn, size_t len) {
+  struct worker *worker = conn->worker;
+  outbox_push_private(&conn->outbox, worker->blocks.lanes[BLOCK_PRIVATE], len);
+  worker->pushed_bytes += len;
+  worker_mark_dirty(worker, &conn->outbox);
+}
 /* The same for bytes that stand somewhere else; none are queued once the stream is closed. */
 void conn_push_bytes(struct conn *conn, slice bytes);
+/* What conn_make_room does where the limit would be passed. Never inlined: seldom. */
+__attribute__((noinline)) bool conn_write_room(struct conn *conn, size_t len,
+                                               const block_mark *next);
 /* Whether `len` more bytes fit below max_outbox (what can be written now is written to find out).
  * If not, the connection has begun to close with 1013. */
-bool conn_make_room(struct conn *conn, size_t len, const block_mark *next);
+static inline bool conn_make_room(struct conn *conn, size_t len, const block_mark *next) {
+  size_t bytes = outbox_bytes(&conn->outbox) + len;
+  return bytes <= conn->route->options.max_outbox_bytes || conn_write_room(conn, len, next);
+}
 /* Whether one more message may wait. */
 bool conn_has_room(const struct conn *conn);
 /* Whether another message of the client has a place, now or behind the handler that is suspended:
