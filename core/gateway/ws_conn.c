@@ -37,14 +37,23 @@ static struct ws_conn *ws_of(struct conn *conn) {
   return CONTAINER_OF(conn, struct ws_conn, conn);
 }
 
-/* None once the stream is closed. */
-static void push_frame(struct conn *conn, ws_opcode opcode, slice payload) {
+/* None once the stream is closed. Inline: once an echo. */
+static inline __attribute__((always_inline)) void push_frame(struct conn *conn, ws_opcode opcode,
+                                                             slice payload) {
   if (conn->stream == NULL) return;
   size_t header = ws_frame_header_size(payload.len);
   char *place = conn_reserve(conn, header + payload.len);
   ws_frame_encode(place, opcode, true, payload.len);
   if (payload.len > 0) memcpy(place + header, payload.data, payload.len);
   conn_commit(conn, header + payload.len);
+}
+
+/* The same within max_outbox. */
+static conn_result send_frame(struct conn *conn, ws_opcode opcode, slice payload) {
+  size_t len = ws_frame_header_size(payload.len) + payload.len;
+  if (!conn_make_room(conn, len, NULL)) return CONN_TOO_LARGE;
+  push_frame(conn, opcode, payload);
+  return CONN_OK;
 }
 
 static void push_close(struct ws_conn *ws, int code, slice reason) {
@@ -194,9 +203,7 @@ static void on_event(struct ws_conn *ws, const ws_event *event) {
       on_data(ws, event->data, event->kind == WS_EVENT_BINARY);
       break;
     case WS_EVENT_PING:
-      if (!ws->has_sent_close && conn_make_room(&ws->conn, event->data.len + 2, NULL)) {
-        push_frame(&ws->conn, WS_OPCODE_PONG, event->data);
-      }
+      if (!ws->has_sent_close) send_frame(&ws->conn, WS_OPCODE_PONG, event->data);
       break;
     case WS_EVENT_CLOSE:
       on_peer_close(ws, event->code, event->data);
@@ -350,10 +357,7 @@ static conn_result send_message(struct conn *conn, slice data, bool is_binary, s
                                 uint64_t retry_ms) {
   (void)event; /* names and retry times are an event stream's */
   (void)retry_ms;
-  size_t len = ws_frame_header_size(data.len) + data.len;
-  if (!conn_make_room(conn, len, NULL)) return CONN_TOO_LARGE;
-  push_frame(conn, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
-  return CONN_OK;
+  return send_frame(conn, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
 }
 
 static void set_rate(struct ws_conn *ws) {

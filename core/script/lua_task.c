@@ -198,7 +198,9 @@ static const char *label_of(const struct task *task, int arguments) {
   return *place;
 }
 
-static hook_result task_resume(struct task *task, int arguments) {
+/* Inline: once an event. */
+static inline __attribute__((always_inline)) hook_result task_resume(struct task *task,
+                                                                     int arguments) {
   struct script *script = task->script;
   struct activity *activity = &script->worker->activity;
   struct task *outer = script->current;
