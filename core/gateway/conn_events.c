@@ -28,10 +28,20 @@ static bool has_listener(const struct conn *conn, conn_event_kind kind) {
   return has_handler(conn, kind) || (kind == EVENT_MESSAGE && conn->is_relaying);
 }
 
-static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
-  if (conn->is_relaying && relay_message(conn, data, is_binary)) return HOOK_DONE;
+static hook_result tell_script(struct conn *conn, slice data, bool is_binary) {
   if (!has_handler(conn, EVENT_MESSAGE)) return HOOK_DONE;
   return conn->worker->hooks->on_message(conn, data, is_binary);
+}
+
+/* Not inlined: the script's way needs no frame. */
+__attribute__((noinline)) static hook_result relay_or_tell(struct conn *conn, slice data,
+                                                           bool is_binary) {
+  return relay_message(conn, data, is_binary) ? HOOK_DONE : tell_script(conn, data, is_binary);
+}
+
+static hook_result tell_message(struct conn *conn, slice data, bool is_binary) {
+  return conn->is_relaying ? relay_or_tell(conn, data, is_binary)
+                           : tell_script(conn, data, is_binary);
 }
 
 static hook_result tell(struct conn *conn, conn_event_kind kind, slice data, bool is_binary,

@@ -58,13 +58,10 @@ uint64_t lua_conn_check_id(lua_State *L, struct script *script, int index) {
 
 /* --- the box --- */
 
-void lua_conn_push(lua_State *L, struct script *script, struct conn *conn) {
-  struct conn_box *box = conn->script;
-  if (box != NULL) {
-    ref_push(L, box->ref);
-    return;
-  }
-  box = lua_newuserdata(L, sizeof *box);
+/* Not inlined: once a connection. */
+__attribute__((noinline)) static void push_new(lua_State *L, struct script *script,
+                                               struct conn *conn) {
+  struct conn_box *box = lua_newuserdata(L, sizeof *box);
   *box = (struct conn_box){.mark = &box_mark,
                            .conn = conn,
                            .id = conn->subscriber.id,
@@ -75,6 +72,15 @@ void lua_conn_push(lua_State *L, struct script *script, struct conn *conn) {
   lua_pushvalue(L, -1);
   box->ref = ref_take(script, L);
   conn->script = box;
+}
+
+void lua_conn_push(lua_State *L, struct script *script, struct conn *conn) {
+  const struct conn_box *box = conn->script;
+  if (box != NULL) {
+    ref_push(L, box->ref);
+  } else {
+    push_new(L, script, conn);
+  }
 }
 
 /* Pushes the table of the box at `index`. */

@@ -89,8 +89,8 @@ void ref_drop(struct script *script, int *ref);
 int ref_take_standing(struct script *script, lua_State *L);
 void ref_drop_standing(struct script *script, int *ref);
 
-/* For ref_push: of those that are on a shelf. */
-void ref_push_shelved(lua_State *L, int ref);
+/* For ref_push: of those that are on a shelf. Never inlined: seldom. */
+__attribute__((noinline)) void ref_push_shelved(lua_State *L, int ref);
 
 static inline void ref_push(lua_State *L, int ref) {
   if (ref < 0) {

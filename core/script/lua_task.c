@@ -28,52 +28,29 @@ static const char *ended_message(const char *code) {
 
 /* --- the pool --- */
 
-static struct task *task_new(struct script *script) {
+struct task *task_new(struct script *script) {
   struct task *task = mem_alloc_zero(sizeof *task);
   task->script = script;
   task->L = lua_newthread(script->L);
   task->ref = ref_take_standing(script, script->L);
   list_init(&task->link);
   timer_init(&task->timer, on_task_due);
+  script->free_tasks = task;
+  script->free_task_count++;
   return task;
 }
 
-static void task_free(struct task *task) {
+/* Not inlined: seldom. */
+__attribute__((noinline)) static void task_free(struct task *task) {
   ref_drop_standing(task->script, &task->ref);
   mem_free(task);
 }
 
 /* What the coroutine's own functions see as globals, and what new coroutines of its get. */
-static void set_environment(struct task *task, const struct generation *generation) {
+void task_set_environment(struct task *task, const struct generation *generation) {
   ref_push(task->L, generation->environment);
   lua_replace(task->L, LUA_GLOBALSINDEX);
   task->environment = generation->number;
-}
-
-struct task *task_take(struct generation *generation, const char *event, task_end on_end) {
-  const struct script *script = generation->script;
-  if (script->task_count >= script->worker->limits->tasks) return NULL;
-  return task_take_owed(generation, event, on_end);
-}
-
-struct task *task_take_owed(struct generation *generation, const char *event, task_end on_end) {
-  struct script *script = generation->script;
-  struct task *task = script->free_tasks;
-  if (task != NULL) {
-    script->free_tasks = task->next_free;
-    script->free_task_count--;
-  } else {
-    task = task_new(script);
-  }
-  script->task_count++;
-  task->generation = generation;
-  task->event = event;
-  task->on_end = on_end;
-  if (__builtin_expect(task->environment != generation->number, 0)) {
-    set_environment(task, generation);
-  }
-  if (__builtin_expect(script->is_stopping, 0)) task->ended = "stopping";
-  return task;
 }
 
 /* In the pool a task is as task_new has made it. */
@@ -106,7 +83,7 @@ static void task_give_back(struct task *task, bool is_clean) {
   forget_run(task);
   /* One that waits here would hold an older generation. */
   if (script->live != NULL && task->environment != script->live->number) {
-    set_environment(task, script->live);
+    task_set_environment(task, script->live);
   }
   task->next_free = script->free_tasks;
   script->free_tasks = task;
@@ -115,7 +92,7 @@ static void task_give_back(struct task *task, bool is_clean) {
 
 void tasks_adopt(struct script *script) {
   for (struct task *task = script->free_tasks; task != NULL; task = task->next_free) {
-    set_environment(task, script->live);
+    task_set_environment(task, script->live);
   }
 }
 
@@ -158,18 +135,23 @@ static void log_abandoned(const struct task *task) {
             task->ended);
 }
 
-static void task_finish(struct task *task, int status) {
-  bool is_ok = status == 0;
-  if (task->is_abandoned) {
+/* Not inlined: seldom. */
+__attribute__((noinline)) static void log_failure(struct task *task, int status) {
+  if (task->is_abandoned) { /* by a last yield */
     log_abandoned(task);
     task->error = "the handler went on suspending after it was told to end";
   } else if (status == LUA_YIELD) {
     task->error = "the handler yielded; coroutine.yield is for coroutines of your own";
     task_log_error(task, task->L, task->error);
-  } else if (!is_ok) {
+  } else {
     task->error = script_error_text(task->L, -1);
     task_log_error(task, task->L, task->error);
-  } /* else it is NULL: one that has failed does not come back from the pool */
+  }
+}
+
+static inline void task_finish(struct task *task, int status) {
+  bool is_ok = status == 0;
+  if (!is_ok) log_failure(task, status); /* a task that has failed does not come back: no error */
   task->on_end(task, is_ok);
   task_give_back(task, is_ok);
 }

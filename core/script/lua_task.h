@@ -54,11 +54,39 @@ struct task {
   bool has_suspended; /* it did not end in the call that began it */
 };
 
+/* For task_take, which are seldom: a task for the pool, and the environment that a coroutine from
+ * another generation gets. */
+__attribute__((noinline)) struct task *task_new(struct script *script);
+__attribute__((noinline)) void task_set_environment(struct task *task,
+                                                    const struct generation *generation);
+
 /* A task whose coroutine has an empty stack, for the handler and its arguments; what it belongs to
- * is for the caller to fill in. NULL at the limit of tasks. */
-struct task *task_take(struct generation *generation, const char *event, task_end on_end);
-/* The same without the limit: for on_close, which is owed to each connection that was opened. */
-struct task *task_take_owed(struct generation *generation, const char *event, task_end on_end);
+ * is for the caller to fill in. Without the limit of tasks: for on_close, which is owed to each
+ * connection that was opened. Inline: once an event. */
+static inline struct task *task_take_owed(struct generation *generation, const char *event,
+                                          task_end on_end) {
+  struct script *script = generation->script;
+  struct task *task = script->free_tasks;
+  if (__builtin_expect(task == NULL, 0)) task = task_new(script);
+  script->free_tasks = task->next_free;
+  script->free_task_count--;
+  script->task_count++;
+  task->generation = generation;
+  task->event = event;
+  task->on_end = on_end;
+  if (__builtin_expect(task->environment != generation->number, 0)) {
+    task_set_environment(task, generation);
+  }
+  if (__builtin_expect(script->is_stopping, 0)) task->ended = "stopping";
+  return task;
+}
+/* The same, but NULL at the limit of tasks. */
+static inline struct task *task_take(struct generation *generation, const char *event,
+                                     task_end on_end) {
+  const struct script *script = generation->script;
+  if (script->task_count >= script->worker->limits->tasks) return NULL;
+  return task_take_owed(generation, event, on_end);
+}
 
 /* Runs the handler that stands on task->L below its `arguments`. */
 hook_result task_run(struct task *task, int arguments);
