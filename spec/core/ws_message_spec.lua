@@ -312,6 +312,16 @@ describe("ws_decoder refuses with 1007", function()
     expect_error_at_end("1007 the text is not UTF-8", frame(1, "\206") .. frame(0, "\206"))
   end)
 
+  it("text with one wrong byte anywhere, however short", function()
+    local wrong = { "error 1007 the text is not UTF-8" }
+    for len = 1, 40 do
+      for at = 1, len do
+        local bytes = ("x"):rep(at - 1) .. "\255" .. ("x"):rep(len - at)
+        assert.same(wrong, feed(new_decoder(), text(bytes)))
+      end
+    end
+  end)
+
   it("text that ends within a character", function()
     expect({ "error 1007 the text ends within a character" }, text("\206"))
     expect({ "error 1007 the text ends within a character" }, fragments(1, { "a\226", "\130", "" }))
