@@ -333,13 +333,11 @@ bool conn_write_room(struct conn *conn, size_t len, const block_mark *next) {
   return false;
 }
 
-conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
-                      uint64_t retry_ms) {
+conn_result conn_begin_send(struct conn *conn, slice data, bool is_binary) {
   if (!conn_is_open(conn)) return CONN_CLOSED;
   if (!is_binary && !utf8_is_valid(data)) return CONN_BAD_UTF8;
   worker_drain(conn->worker);
-  if (!conn_is_open(conn)) return CONN_CLOSED;
-  return conn->ops->send(conn, data, is_binary, event, retry_ms);
+  return conn_is_open(conn) ? CONN_OK : CONN_CLOSED;
 }
 
 size_t conn_buffered(const struct conn *conn) {

@@ -131,10 +131,16 @@ static inline bool conn_is_open(const struct conn *conn) {
 
 /* --- for the script layer --- */
 
+/* What comes before each message to one client: judges it, and hands over what waits for the
+ * worker. */
+conn_result conn_begin_send(struct conn *conn, slice data, bool is_binary);
 /* Queues a message to this client alone; first hands over what waits for the worker. `event` and
  * `retry_ms` (0: none) are for SSE. */
-conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
-                      uint64_t retry_ms);
+static inline conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
+                                    uint64_t retry_ms) {
+  conn_result result = conn_begin_send(conn, data, is_binary);
+  return result == CONN_OK ? conn->ops->send(conn, data, is_binary, event, retry_ms) : result;
+}
 
 typedef struct {
   slice since; /* data NULL: none */
