@@ -393,6 +393,8 @@ gateway.with_workers(describe, function(workers)
       ws:expect_json({ topic = "kept:a", id = id, data = '{"not":"decoded"}' })
       publish(speaker, "live", "no id")
       ws:expect_json({ topic = "live", data = "no id" })
+      id = publish(speaker, "kept:a", "named", { event = "news" })
+      ws:expect_json({ topic = "kept:a", id = id, event = "news", data = "named" })
     end)
 
     it("of bytes stays bytes, live and replayed", function()

@@ -1,7 +1,7 @@
 #include "gateway/encoding.h"
 
 #include "base/mem.h"
-#include "codec/json_encode.h"
+#include "codec/json_event.h"
 #include "codec/position.h"
 #include "codec/sse.h"
 #include "codec/ws_frame.h"
@@ -22,28 +22,20 @@ static slice position_of(struct worker *worker, const struct message *message,
   return slice_of(text, worker_format_position(worker, &position, text));
 }
 
-/* {"topic":…,"id":…,"data":…}: a table that was published is a value there, text a string. */
+/* In a frame of its own, without which it is an event of a long-poll. */
 static struct encoding *encode_envelope(struct worker *worker, const struct message *message) {
   char position[WORKER_POSITION_BYTES];
+  json_event event = {.topic = hub_topic_name(message->topic),
+                      .event = message->event,
+                      .data = message->data,
+                      .is_json = (message->flags & MESSAGE_JSON) != 0};
+  if (message->number > 0) event.id = position_of(worker, message, position);
   struct buf json;
   buf_init(&json, 0);
-  buf_append(&json, SLICE("{\"topic\":"));
-  json_encode_string(&json, hub_topic_name(message->topic));
-  if (message->number > 0) {
-    buf_append(&json, SLICE(",\"id\":"));
-    json_encode_string(&json, position_of(worker, message, position));
-  }
-  buf_append(&json, SLICE(",\"data\":"));
-  if ((message->flags & MESSAGE_JSON) != 0) {
-    buf_append(&json, message->data);
-  } else if (json_encode_string(&json, message->data) != JSON_ENCODED) {
-    /* Binary data has no JSON form; its readers get what they asked for, without the data. */
-    buf_append(&json, SLICE("null"));
-  }
-  buf_append_char(&json, '}');
+  json_event_encode(&json, &event);
   size_t header = ws_frame_header_size(json.len);
   struct encoding *encoding = mem_alloc(sizeof *encoding + header + json.len);
-  *encoding = (struct encoding){header + json.len, 0, header + json.len};
+  *encoding = (struct encoding){header + json.len, header, json.len};
   ws_frame_encode(encoding->data, WS_OPCODE_TEXT, true, json.len);
   memcpy(encoding->data + header, json.data, json.len);
   buf_deinit(&json);

@@ -19,7 +19,7 @@ struct worker;
 /* What a subscription's tag says: which of a message's encodings it gets. */
 typedef enum {
   ENCODING_WS,       /* a WebSocket frame of the data, as published */
-  ENCODING_ENVELOPE, /* a frame of {"topic", "id", "data"} */
+  ENCODING_ENVELOPE, /* a frame of {"topic", "id", "event", "data"} */
   ENCODING_SSE,      /* an event with `id:`, in an HTTP chunk */
   ENCODING_SSE_BARE, /* the same without `id:` */
 } encoding_kind;
@@ -29,7 +29,7 @@ _Static_assert((int)ENCODING_SSE_BARE + 1 == (int)MESSAGE_ENCODINGS, "a place fo
 void encoding_prepare(struct message *message);
 
 /* Queues the message's encoding. `is_unframed`: without transfer framing (an SSE stream to
- * HTTP/1.0), which cannot be shared and is copied. Returns the bytes. */
+ * HTTP/1.0, a long-poll), which cannot be shared and is copied. */
 void encoding_push(struct worker *worker, struct message *message, encoding_kind kind,
                    bool is_unframed, struct outbox *outbox);
 

@@ -31,7 +31,7 @@ typedef enum {
 } message_flags;
 
 /* Bytes of one wire format. `event_offset` and `event_len` tell the part without transfer framing
- * (an SSE event inside its HTTP chunk); they cover everything where there is no such framing. */
+ * (an SSE event inside its HTTP chunk, an envelope inside its frame). */
 struct encoding {
   size_t len;
   size_t event_offset;

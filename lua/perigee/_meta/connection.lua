@@ -37,7 +37,7 @@ function Connection:send(data, opts) end
 --- @field since? string a position: what came after it is replayed
 --- @field from? "now"|"start"|integer where to begin without a usable `since`; "now" by default; n: the newest n
 --- @field reset? string|table sent before the replay when `since` could not be honoured
---- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"data":…}`; false by default
+--- @field envelope? boolean WebSocket: messages are `{"topic":…,"id":…,"event":…,"data":…}`; false by default
 --- @field relay? boolean|"others" WebSocket: what the client sends is published; false by default
 
 --- @class perigee.Subscription
