@@ -25,50 +25,6 @@ struct conn_hold {
   } held[];
 };
 
-const char *conn_result_code(conn_result result) {
-  switch (result) {
-    case CONN_CLOSED:
-      return "closed";
-    case CONN_TOO_LARGE:
-      return "too_large";
-    case CONN_BAD_UTF8:
-      return "utf8";
-    case CONN_BAD_TOPIC:
-      return "topic";
-    case CONN_LIMIT:
-      return "limit";
-    case CONN_FULL:
-      return "full";
-    case CONN_BAD_EVENT:
-      return "event";
-    case CONN_OK:
-      break;
-  }
-  return "ok";
-}
-
-const char *conn_result_message(conn_result result) {
-  switch (result) {
-    case CONN_CLOSED:
-      return "the connection is closed";
-    case CONN_TOO_LARGE:
-      return "the outbox is full (max_outbox)";
-    case CONN_BAD_UTF8:
-      return "text that is not UTF-8 (send bytes with binary = true)";
-    case CONN_BAD_TOPIC:
-      return "not a topic name: 1 to 255 bytes of UTF-8 without control characters and without *";
-    case CONN_LIMIT:
-      return "too many topics (max_topics, or limit topics)";
-    case CONN_FULL:
-      return "the topic takes no more subscribers (max_subscribers)";
-    case CONN_BAD_EVENT:
-      return "an event name with a line break";
-    case CONN_OK:
-      break;
-  }
-  return "ok";
-}
-
 /* --- life --- */
 
 /* on_drain is owed to a reader that left more than the soft limit unread, once it has taken enough
@@ -101,8 +57,23 @@ static void on_outbox_broken(struct outbox *outbox, int error) {
   stream_close(conn->stream, true);
 }
 
+static void on_outbox_gathered(struct outbox *outbox) {
+  struct conn *conn = CONTAINER_OF(outbox, struct conn, outbox);
+  conn->ops->on_gathered(conn);
+}
+
 static const struct outbox_events outbox_events = {on_outbox_flushed, on_outbox_blocked,
-                                                   on_outbox_broken};
+                                                   on_outbox_broken, NULL};
+static const struct outbox_events gathering_events = {.on_gathered = on_outbox_gathered};
+
+void conn_gather(struct conn *conn) {
+  outbox_init(&conn->outbox, &gathering_events, NULL);
+}
+
+void conn_write(struct conn *conn) {
+  conn->outbox.events = &outbox_events;
+  conn->outbox.stream = conn->stream;
+}
 
 static void on_timer(struct timer *timer) {
   struct conn *conn = CONTAINER_OF(timer, struct conn, timer);
@@ -308,10 +279,19 @@ static void limit_to_hold(const struct conn *conn, hub_position *position) {
   position_limit(position, &first);
 }
 
-static void close_slow(struct conn *conn, const block_mark *next) {
+hub_position conn_position(const struct conn *conn) {
   hub_position position = conn->worker->topics.position;
-  if (next != NULL) position_limit(&position, next);
   limit_to_hold(conn, &position);
+  return position;
+}
+
+static void close_slow(struct conn *conn, const block_mark *next) {
+  hub_position position = conn_position(conn);
+  if (next != NULL) position_limit(&position, next);
+  if (conn->ops->on_full != NULL) {
+    conn->ops->on_full(conn, &position);
+    return;
+  }
   outbox_cut(&conn->outbox, &position);
   char text[WORKER_POSITION_BYTES];
   size_t len = worker_format_position(conn->worker, &position, text);
@@ -323,7 +303,7 @@ bool conn_write_room(struct conn *conn, size_t len, const block_mark *next) {
   uint64_t max_bytes = conn->route->options.max_outbox_bytes;
   /* The limit is for what the client does not take, not for what one turn says; and a message that
    * is allowed as such passes when nothing else waits. */
-  if (outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
+  if (conn->outbox.stream != NULL && outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
   if (!conn_is_open(conn)) return false;
   size_t waiting = outbox_bytes(&conn->outbox);
   if (waiting + len <= max_bytes) return true;
@@ -333,9 +313,9 @@ bool conn_write_room(struct conn *conn, size_t len, const block_mark *next) {
   return false;
 }
 
-conn_result conn_begin_send(struct conn *conn, slice data, bool is_binary) {
+conn_result conn_begin_send(struct conn *conn, slice data, data_kind kind) {
   if (!conn_is_open(conn)) return CONN_CLOSED;
-  if (!is_binary && !utf8_is_valid(data)) return CONN_BAD_UTF8;
+  if (kind != DATA_BINARY && !utf8_is_valid(data)) return CONN_BAD_UTF8;
   worker_drain(conn->worker);
   return conn_is_open(conn) ? CONN_OK : CONN_CLOSED;
 }
@@ -470,6 +450,7 @@ void conn_opened(struct conn *conn) {
     release_hold(conn);
   }
   trim_request(conn);
+  if (conn->ops->on_opened != NULL) conn->ops->on_opened(conn);
   if (conn_is_open(conn) && conn->ops->send_position != NULL && !conn->has_begun) {
     topics_refresh(&conn->worker->topics);
     conn->has_begun = true;
@@ -510,7 +491,7 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
   }
   conn->has_begun = true;
   if (!is_complete && options->reset.data != NULL) {
-    conn->ops->send(conn, options->reset, options->is_reset_binary, SLICE(""), 0);
+    conn->ops->send(conn, options->reset, options->reset_kind, SLICE(""), 0);
   }
   if (replay == NULL) return;
   if (!conn_is_open(conn)) { /* the reset did not fit */

@@ -1,8 +1,8 @@
-/* A connection as the script sees it: a WebSocket or an SSE stream (later a long-poll).
+/* A connection as the script sees it: a WebSocket, an SSE stream or a long-poll.
  *
  * Here: its events for the script, one at a time and in order; its subscriptions; its outbox; its
- * end. What its bytes look like is its ops' affair (ws_conn, sse_conn). Lives on one worker for
- * life, from admission to the stream's close callback or its last reference. */
+ * end. What its bytes look like is its ops' affair (ws_conn, sse_conn, poll_conn). Lives on one
+ * worker for life, from admission to the stream's close callback or its last reference. */
 #ifndef PERIGEE_GATEWAY_CONN_H
 #define PERIGEE_GATEWAY_CONN_H
 
@@ -14,6 +14,7 @@
 #include "base/slice.h"
 #include "base/timer.h"
 #include "codec/position.h"
+#include "gateway/conn_result.h"
 #include "gateway/encoding.h"
 #include "gateway/outbox.h"
 #include "gateway/relay.h"
@@ -27,26 +28,14 @@ struct conn;
 struct conn_events;
 struct conn_hold;
 
-typedef enum {
-  CONN_OK = 0,
-  CONN_CLOSED = -1,    /* "closed" */
-  CONN_TOO_LARGE = -2, /* past max_outbox: the connection closes with 1013; "too_large" */
-  CONN_BAD_UTF8 = -3,  /* "utf8" */
-  CONN_BAD_TOPIC = -4, /* "topic" */
-  CONN_LIMIT = -5,     /* "limit" */
-  CONN_FULL = -6,      /* "full" */
-  CONN_BAD_EVENT = -7, /* an SSE event name with CR, LF or NUL: misuse */
-} conn_result;
-
-/* The stable short string for a negative result. */
-const char *conn_result_code(conn_result result);
-const char *conn_result_message(conn_result result);
+/* What a message to one connection is made of. */
+typedef enum { DATA_TEXT, DATA_BINARY, DATA_JSON } data_kind;
 
 /* What a transport does for a connection. */
 struct conn_ops {
-  const char *transport; /* "websocket", "sse" */
+  const char *transport; /* "websocket", "sse", "poll" */
   /* Queues one message of this connection alone. */
-  conn_result (*send)(struct conn *conn, slice data, bool is_binary, slice event,
+  conn_result (*send)(struct conn *conn, slice data, data_kind kind, slice event,
                       uint64_t retry_ms);
   /* Begins the end: queues what the transport says at the end. */
   void (*close)(struct conn *conn, int code, slice reason);
@@ -59,6 +48,13 @@ struct conn_ops {
   /* Queues a watermark: everything up to this position has been handed over. NULL where the
    * transport has none. */
   void (*send_position)(struct conn *conn, const hub_position *position);
+  /* on_open has returned. NULL: no matter. */
+  void (*on_opened)(struct conn *conn);
+  /* The turn ends and something has been gathered (conn_gather). */
+  void (*on_gathered)(struct conn *conn);
+  /* What is gathered is all that it may be: everything up to this position. NULL where a connection
+   * that has too much waiting closes with 1013. */
+  void (*on_full)(struct conn *conn, const hub_position *position);
   /* The route was replaced by another one, which may have other options than `before`. */
   void (*on_route)(struct conn *conn, const route_options *before);
   /* The stream is closed: frees what the transport holds beside the struct. */
@@ -84,7 +80,7 @@ struct conn {
   uint32_t references;
   uint16_t close_code; /* what on_close will be told; 0 until known */
   uint8_t state;       /* conn_state */
-  bool is_unframed;    /* an SSE stream to HTTP/1.0: no chunks */
+  bool is_unframed;    /* an SSE stream to HTTP/1.0, a long-poll: no chunks, no frames */
   bool is_busy;        /* a handler runs or is suspended */
   bool is_told_open;   /* on_open was told: on_close is owed */
   bool is_told_close;
@@ -133,13 +129,13 @@ static inline bool conn_is_open(const struct conn *conn) {
 
 /* What comes before each message to one client: judges it, and hands over what waits for the
  * worker. */
-conn_result conn_begin_send(struct conn *conn, slice data, bool is_binary);
+conn_result conn_begin_send(struct conn *conn, slice data, data_kind kind);
 /* Queues a message to this client alone; first hands over what waits for the worker. `event` and
  * `retry_ms` (0: none) are for SSE. */
-static inline conn_result conn_send(struct conn *conn, slice data, bool is_binary, slice event,
+static inline conn_result conn_send(struct conn *conn, slice data, data_kind kind, slice event,
                                     uint64_t retry_ms) {
-  conn_result result = conn_begin_send(conn, data, is_binary);
-  return result == CONN_OK ? conn->ops->send(conn, data, is_binary, event, retry_ms) : result;
+  conn_result result = conn_begin_send(conn, data, kind);
+  return result == CONN_OK ? conn->ops->send(conn, data, kind, event, retry_ms) : result;
 }
 
 typedef struct {
@@ -148,7 +144,7 @@ typedef struct {
   uint64_t from_count;
   bool is_envelope;
   slice reset; /* data NULL: none; queued before the replay when `since` failed */
-  bool is_reset_binary;
+  data_kind reset_kind;
   relaying relaying; /* WebSocket only */
 } conn_subscribe_options;
 
@@ -230,6 +226,12 @@ bool conn_has_room(const struct conn *conn);
 static inline bool conn_can_take_message(const struct conn *conn) {
   return !conn->is_busy || conn_has_room(conn);
 }
+/* From here on what is queued stays in the outbox, for outbox_peek_message, until conn_write. */
+void conn_gather(struct conn *conn);
+/* What is queued from here on is written. Nothing is in the outbox. */
+void conn_write(struct conn *conn);
+/* Everything up to it has been handed over, or is queued. */
+hub_position conn_position(const struct conn *conn);
 /* conn_close without handing over what waits: for a transport's own reasons. */
 void conn_begin_close(struct conn *conn, int code, slice reason);
 /* Marks the connection for the flush at the end of the turn. */

@@ -25,8 +25,14 @@ void exchange_respond_text(struct exchange *exchange, int status, slice text) {
   exchange_respond(exchange, &plain);
 }
 
+bool exchange_is_poll(const struct exchange *exchange) {
+  if (exchange->route->kind != ROUTE_SSE) return false;
+  slice accept = request_find_header(exchange->request, SLICE("accept"));
+  return accept.data != NULL && slice_has_prefix(accept, SLICE("application/json"));
+}
+
 void exchange_respond_busy(struct exchange *exchange) {
-  if (exchange->route->kind != ROUTE_SSE) {
+  if (exchange->route->kind != ROUTE_SSE || exchange_is_poll(exchange)) {
     exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
     return;
   }

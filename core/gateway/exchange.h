@@ -57,13 +57,16 @@ void exchange_respond_file(struct exchange *exchange, const response *head, slic
 /* Answers with a status and a line of text. */
 void exchange_respond_text(struct exchange *exchange, int status, slice text);
 
-/* Refuses for want of room: 503, and on an SSE route an event stream that ends at once and asks to
+/* Whether it asks an SSE route for a long-poll: with Accept: application/json. */
+bool exchange_is_poll(const struct exchange *exchange);
+
+/* Refuses for want of room: 503, but for an event stream one that ends at once and asks to
  * be tried again after a while, since a browser's EventSource gives up for good on any status but
  * 200. */
 void exchange_respond_busy(struct exchange *exchange);
 
 /* After `authenticate`: the peer may enter: an HTTP route's handler runs next (hooks->request); a
- * WebSocket or SSE route becomes a connection. */
+ * WebSocket, event stream or long-poll becomes a connection. */
 void exchange_admit(struct exchange *exchange);
 /* It may not: `code` is an HTTP status (204, 400 to 599) or a close code (1008, 1013, 3000 to
  * 4999; off WebSocket 403 is answered). */

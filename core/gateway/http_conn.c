@@ -210,7 +210,8 @@ static void on_broken(struct outbox *outbox, int error) {
   http_conn_close(http);
 }
 
-static const struct outbox_events outbox_events = {on_flushed, on_blocked, on_broken};
+static const struct outbox_events outbox_events = {
+    .on_flushed = on_flushed, .on_blocked = on_blocked, .on_broken = on_broken};
 
 void http_conn_finish(struct http_conn *http) {
   http->state = HTTP_FINISHING;

@@ -7,6 +7,7 @@
 #include "gateway/http_answer.h"
 #include "gateway/http_conn_internal.h"
 #include "gateway/origin.h"
+#include "gateway/poll_conn.h"
 #include "gateway/reroute.h"
 #include "gateway/sse_conn.h"
 #include "gateway/static_file.h"
@@ -193,20 +194,26 @@ static void become_sse(struct http_conn *http) {
   sse_conn_open(http->worker, &origin, is_unframed);
 }
 
-static bool wants_long_poll(const struct request *request) {
-  slice accept = request_find_header(request, SLICE("accept"));
-  return accept.data != NULL && slice_has_prefix(accept, SLICE("application/json"));
+static void become_poll(struct http_conn *http) {
+  int http_minor = request_head(http->exchange.request)->http_minor;
+  struct buf *out = &http->worker->scratch;
+  buf_clear(out);
+  http_answer_append_cors(out, http->exchange.request);
+  struct outbox outbox;
+  conn_origin origin = leave_stream(http, &outbox, buf_peek(out));
+  poll_conn_open(http->worker, &origin, http_minor);
 }
 
 static void admit_sse(struct http_conn *http) {
-  const struct request *request = http->exchange.request;
-  if (wants_long_poll(request)) {
-    exchange_respond_text(&http->exchange, 501, SLICE("not yet: long-poll"));
-  } else if (slice_is_equal(request_method(request), SLICE("HEAD"))) {
-    response_header type = {SLICE("Content-Type"), SLICE("text/event-stream")};
+  bool is_poll = exchange_is_poll(&http->exchange);
+  if (http->is_head) {
+    response_header type = {SLICE("Content-Type"),
+                            is_poll ? SLICE("application/json") : SLICE("text/event-stream")};
     response head = {.status = 200, .headers = &type, .header_count = 1};
     http->is_last = true;
     exchange_respond(&http->exchange, &head);
+  } else if (is_poll) {
+    become_poll(http);
   } else {
     become_sse(http);
   }

@@ -338,11 +338,21 @@ static bool flush_queue(struct outbox *outbox) {
   return true;
 }
 
+/* There is no stream. What goes on waiting shall not pin the blocks of this turn. */
+static void gathered(struct outbox *outbox) {
+  if (outbox->events->on_gathered == NULL) {
+    drop_all(outbox);
+    return;
+  }
+  outbox->events->on_gathered(outbox);
+  if (outbox->stream == NULL && !outbox_is_empty(outbox)) own_all(queue_of(outbox));
+}
+
 /* The general case, after `taken` bytes of a slice. Not inlined: it needs a large frame, and most
  * flushes none. */
 __attribute__((noinline)) static bool flush_rest(struct outbox *outbox, int taken) {
   if (outbox->stream == NULL) {
-    drop_all(outbox);
+    gathered(outbox);
     return false;
   }
   /* An error is told again by the next write. */
@@ -369,6 +379,24 @@ bool outbox_on_writable(struct outbox *outbox, int error) {
     return false;
   }
   return outbox_flush(outbox);
+}
+
+slice outbox_peek_message(struct outbox *outbox) {
+  slice none = {NULL, 0};
+  if (outbox_is_empty(outbox)) return none;
+  struct outbox_queue *queue = queue_of(outbox);
+  pull_first(queue);
+  settle(outbox);
+  if (outbox->queue == NULL) return none;
+  const outbox_item *item = item_at(queue, 0);
+  if (item->kind == OUTBOX_MESSAGE) return slice_of(item->data, item->len);
+  uint32_t at = (uint32_t)(item->data - item->block->data);
+  return slice_of(item->data, block_find_mark(item->block, at)->end - at);
+}
+
+void outbox_drop_message(struct outbox *outbox, slice message) {
+  consume(outbox->queue, message.len);
+  settle(outbox);
 }
 
 /* How much of the first item belongs to a message that was begun. Items hold whole messages and

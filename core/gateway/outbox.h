@@ -38,6 +38,9 @@ struct outbox_events {
   void (*on_blocked)(struct outbox *outbox);
   /* The stream is broken. */
   void (*on_broken)(struct outbox *outbox, int error);
+  /* The turn ends and something waits, but there is no stream. It stays, for outbox_peek_message.
+   * NULL: it is dropped. */
+  void (*on_gathered)(struct outbox *outbox);
 };
 
 /* What waits when that is more than one slice; private to outbox.c. */
@@ -46,7 +49,7 @@ struct outbox_queue;
 /* Empty, or one slice of a block, or a queue. One slice is what most outboxes ever hold, from a
  * handler to the end of its turn: it takes no memory beside the outbox. */
 struct outbox {
-  struct stream *stream;      /* borrowed; NULL: what is pushed is dropped */
+  struct stream *stream;      /* borrowed; NULL: what is pushed is gathered, or dropped */
   struct block *block;        /* the slice's, one reference; NULL: there is none */
   uint32_t at;                /* block->data[at .. at + len): whole messages */
   uint32_t len;               /* 0 without a slice */
@@ -113,6 +116,12 @@ bool outbox_has_source(const struct outbox *outbox);
 bool outbox_flush(struct outbox *outbox);
 /* To be called from the stream's on_writable; returns as outbox_flush. */
 bool outbox_on_writable(struct outbox *outbox, int error);
+
+/* The first whole message that waits, where there is no stream; data NULL: none. Borrowed until the
+ * outbox changes. */
+slice outbox_peek_message(struct outbox *outbox);
+/* Drops it. */
+void outbox_drop_message(struct outbox *outbox, slice message);
 
 /* Cuts the queue for a last word: keeps the rest of a WebSocket frame that was begun and drops
  * everything behind it. `*position` is lowered to before every publication that is dropped. */

@@ -7,10 +7,10 @@
 #include "codec/sse.h"
 #include "codec/ws_frame.h"
 #include "gateway/conn.h"
+#include "gateway/one_way.h"
 #include "gateway/worker.h"
 
-/* An event stream needs nothing beside the connection itself, whose last_heard_ms says when it last
- * wrote. */
+/* An event stream needs nothing beside the connection itself. */
 
 /* Queues one event of this connection alone; false for one that cannot be encoded. */
 static bool push_event(struct conn *conn, const sse_event *event) {
@@ -26,18 +26,6 @@ static bool push_event(struct conn *conn, const sse_event *event) {
   }
   conn_commit(conn, len);
   return true;
-}
-
-static void set_timer(struct conn *conn) {
-  uint64_t due_ms = conn->due_ms;
-  if (conn_is_open(conn)) {
-    uint64_t every_ms = conn->route->options.ping_every_ms;
-    if (every_ms > 0 && conn->last_heard_ms + every_ms < due_ms) {
-      due_ms = conn->last_heard_ms + every_ms;
-    }
-    if (conn->next_tick_ms < due_ms) due_ms = conn->next_tick_ms;
-  }
-  conn_set_timer(conn, due_ms);
 }
 
 /* Nothing was written for a while: a comment that proxies and the kernel see, and the position up
@@ -56,34 +44,14 @@ static void send_idle(struct conn *conn) {
 }
 
 static void on_timer(struct conn *conn, uint64_t now_ms) {
-  if (now_ms >= conn->due_ms) {
-    conn->due_ms = UINT64_MAX;
-    if (conn->stream != NULL) stream_close(conn->stream, false);
-    return;
-  }
-  if (conn_is_open(conn)) {
-    conn_run_ticks(conn, now_ms);
-    uint64_t every_ms = conn->route->options.ping_every_ms;
-    if (every_ms > 0 && now_ms >= conn->last_heard_ms + every_ms) {
-      conn->last_heard_ms = now_ms;
-      send_idle(conn);
-    }
-  }
-  set_timer(conn);
-}
-
-static void finish(struct conn *conn) {
-  if (conn->has_shut_down || conn->stream == NULL || !outbox_is_empty(&conn->outbox)) return;
-  conn->has_shut_down = true;
-  stream_shutdown(conn->stream);
-  conn->due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
-  set_timer(conn);
+  if (one_way_run_timer(conn, now_ms)) send_idle(conn);
+  one_way_set_timer(conn);
 }
 
 static void on_flushed(struct conn *conn) {
   /* The timer is set lazily: it finds out how long ago this was. */
   conn->last_heard_ms = clock_now_ms();
-  if (!conn_is_open(conn)) finish(conn);
+  one_way_on_flushed(conn);
 }
 
 /* The stream ends with its last chunk; whatever code the script gave is for its own on_close. */
@@ -96,14 +64,14 @@ static void close_conn(struct conn *conn, int code, slice reason) {
     conn_mark_dirty(conn);
   }
   conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
-  set_timer(conn);
+  one_way_set_timer(conn);
   conn_end_soon(conn); /* no event can come any more */
 }
 
-static conn_result send_message(struct conn *conn, slice data, bool is_binary, slice event_name,
+static conn_result send_message(struct conn *conn, slice data, data_kind kind, slice event_name,
                                 uint64_t retry_ms) {
   /* An event stream carries text; conn_send has checked what is sent as such. */
-  if (is_binary && !utf8_is_valid(data)) return CONN_BAD_UTF8;
+  if (kind == DATA_BINARY && !utf8_is_valid(data)) return CONN_BAD_UTF8;
   sse_event event = {.data = data.len > 0 ? data : SLICE(""), .retry_ms = (uint32_t)retry_ms};
   if (event_name.len > 0) event.event = event_name;
   size_t len = sse_encoded_size(&event);
@@ -120,44 +88,12 @@ static void send_position(struct conn *conn, const hub_position *position) {
   push_event(conn, &event);
 }
 
-static void on_read(void *owner, char *data, size_t len) {
-  (void)owner; /* A reader has nothing to say on this connection any more. */
-  (void)data;
-  (void)len;
-}
-
-static void on_end(void *owner, int error) {
-  struct conn *conn = owner;
-  struct worker *worker = conn->worker;
-  conn_retain(conn);
-  conn_note_close(conn, error < 0 ? WS_CLOSE_ABNORMAL : WS_CLOSE_NO_CODE, SLICE(""));
-  if (conn->state < CONN_CLOSING) conn->state = CONN_CLOSING;
-  conn_end(conn);
-  if (conn->stream != NULL) stream_close(conn->stream, false);
-  conn_release(conn);
-  worker_after_event(worker);
-}
-
-static void on_writable(void *owner, int error) {
-  struct conn *conn = owner;
-  struct worker *worker = conn->worker;
-  if (outbox_on_writable(&conn->outbox, error)) conn_mark_dirty(conn);
-  worker_after_event(worker);
-}
-
-static void on_closed(void *owner) {
-  conn_detach_stream(owner);
-}
-
-static const struct stream_events stream_events = {on_read, on_end, on_writable, on_closed};
-
-static void on_ready(struct conn *conn) {
-  (void)conn; /* nothing is ever read */
-}
+static const struct stream_events stream_events = {one_way_on_read, one_way_on_end,
+                                                   one_way_on_writable, one_way_on_closed};
 
 static void on_route(struct conn *conn, const route_options *before) {
   (void)before;
-  if (conn->stream != NULL && conn_is_open(conn)) set_timer(conn);
+  if (conn->stream != NULL && conn_is_open(conn)) one_way_set_timer(conn);
 }
 
 static void deinit(struct conn *conn) {
@@ -170,7 +106,7 @@ static const struct conn_ops ops = {
     .close = close_conn,
     .on_timer = on_timer,
     .on_flushed = on_flushed,
-    .on_ready = on_ready,
+    .on_ready = one_way_on_ready,
     .send_position = send_position,
     .on_route = on_route,
     .deinit = deinit,
@@ -190,6 +126,6 @@ struct conn *sse_conn_open(struct worker *worker, const conn_origin *origin, boo
   }
   stream_set_reading(conn->stream, true);
   conn_open(conn);
-  set_timer(conn);
+  one_way_set_timer(conn);
   return conn;
 }

@@ -353,11 +353,11 @@ static const struct stream_events stream_events = {on_read, on_end, on_writable,
 
 /* --- what a connection does --- */
 
-static conn_result send_message(struct conn *conn, slice data, bool is_binary, slice event,
+static conn_result send_message(struct conn *conn, slice data, data_kind kind, slice event,
                                 uint64_t retry_ms) {
   (void)event; /* names and retry times are an event stream's */
   (void)retry_ms;
-  return send_frame(conn, is_binary ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
+  return send_frame(conn, kind == DATA_BINARY ? WS_OPCODE_BINARY : WS_OPCODE_TEXT, data);
 }
 
 static void set_rate(struct ws_conn *ws) {

@@ -191,7 +191,7 @@ static int push_result(lua_State *L, conn_result result) {
 typedef struct {
   slice event;
   uint64_t retry_ms;
-  bool is_binary;
+  data_kind kind;
 } send_options;
 
 static void check_send_options(lua_State *L, int index, send_options *options) {
@@ -207,7 +207,7 @@ static void check_send_options(lua_State *L, int index, send_options *options) {
         luaL_error(L, "option \"retry\" must be seconds");
       }
     } else if (strcmp(key, "binary") == 0) {
-      options->is_binary = lua_toboolean(L, -1);
+      if (lua_toboolean(L, -1)) options->kind = DATA_BINARY;
     } else {
       script_unknown_option(L, "conn:send", NULL);
     }
@@ -216,13 +216,12 @@ static void check_send_options(lua_State *L, int index, send_options *options) {
 
 static int l_send(lua_State *L) {
   struct conn_box *box = check_box(L);
-  send_options options = {.event = {"", 0}};
+  send_options options = {.event = {"", 0}, .kind = lua_istable(L, 2) ? DATA_JSON : DATA_TEXT};
   if (!lua_isnoneornil(L, 3)) check_send_options(L, 3, &options);
   slice data;
   if (!script_check_data(L, script_of(L), 2, &data)) return 3;
   if (box->conn == NULL) return push_closed(L);
-  conn_result result =
-      conn_send(box->conn, data, options.is_binary, options.event, options.retry_ms);
+  conn_result result = conn_send(box->conn, data, options.kind, options.event, options.retry_ms);
   return push_result(L, result);
 }
 
@@ -267,6 +266,7 @@ static bool check_subscribe_options(lua_State *L, struct script *script, int ind
     } else if (strcmp(key, "from") == 0) {
       check_from(L, options);
     } else if (strcmp(key, "reset") == 0) {
+      options->reset_kind = lua_istable(L, -1) ? DATA_JSON : DATA_TEXT;
       if (!script_check_data(L, script, lua_gettop(L), &options->reset)) return false;
     } else if (strcmp(key, "envelope") == 0) {
       options->is_envelope = lua_toboolean(L, -1);
@@ -433,7 +433,7 @@ static int send_text(void *userdata, const char *data, size_t len) {
   if (box->mark != &box_mark) return NOT_A_CONNECTION;
   struct conn *conn = box->conn;
   if (conn == NULL) return CONN_CLOSED;
-  return conn_send(conn, slice_of(data, len), false, SLICE(""), 0);
+  return conn_send(conn, slice_of(data, len), DATA_TEXT, SLICE(""), 0);
 }
 
 static int l_failure(lua_State *L) {

@@ -1,9 +1,11 @@
---- The clients that a gateway gives to a spec: HTTP, WebSocket, event streams, raw connections.
+--- The clients that a gateway gives to a spec: HTTP, WebSocket, event streams, long-polls, raw
+--- connections.
 
 local connection = require("perigee.testing.connection")
 local failure = require("perigee.testing.failure")
 local json = require("perigee.testing.json")
 local pending_request = require("perigee.testing.pending_request")
+local poll = require("perigee.testing.poll")
 local sse = require("perigee.testing.sse")
 local websocket = require("perigee.testing.websocket")
 
@@ -41,6 +43,16 @@ local SSE_OPTIONS = with_place({
   any_status = "boolean",
   receive_buffer = "number",
   version = "string",
+})
+
+local POLL_OPTIONS = with_place({
+  headers = "table",
+  origin = "string",
+  since = "string",
+  any_status = "boolean",
+  receive_buffer = "number",
+  version = "string",
+  seconds = "number",
 })
 
 local REQUEST_OPTIONS = with_place({
@@ -177,6 +189,10 @@ end
 --- @class perigee.testing.EventStreamOptions: perigee.testing.ClientOptions
 --- @field last_event_id? string the position of a reader that comes back
 
+--- @class perigee.testing.PollOptions: perigee.testing.ClientOptions
+--- @field since? string the position of the answer before
+--- @field seconds? number how long to wait for the answer, 2 by default
+
 --- The same gateway, whose clients all have these options where they do not say otherwise:
 ---
 ---     local ann = server:with({ headers = { Authorization = "Bearer " .. token } })
@@ -210,6 +226,31 @@ function Clients:sse(path, options)
   failure.check_options(options, "server:sse", SSE_OPTIONS)
   local opts, target = prepare(self, options, "Event stream #" .. next_number(self), path)
   return adopt(self, sse.open(target, opts))
+end
+
+--- Sends a long-poll on a connection of its own, and does not wait for its answer:
+---
+---     local waiting = server:begin_poll("/feed", { since = poll.position })
+---     waiting:expect_nothing_queued()
+---     server:post("/feed", "two")
+---     waiting:answer():expect("two")
+---
+--- @param path string
+--- @param options? perigee.testing.PollOptions
+--- @return perigee.testing.PendingPoll
+function Clients:begin_poll(path, options)
+  failure.check_options(options, "server:poll", POLL_OPTIONS)
+  local opts, target = prepare(self, options, "Long-poll #" .. next_number(self), path)
+  return adopt(self, poll.send(target, opts))
+end
+
+--- The same, and waits for its answer; fails when that is another one, unless `any_status` is set.
+---
+--- @param path string
+--- @param options? perigee.testing.PollOptions
+--- @return perigee.testing.Poll
+function Clients:poll(path, options)
+  return self:begin_poll(path, options):answer(options and options.seconds)
 end
 
 --- A raw connection, for specs of a protocol.
