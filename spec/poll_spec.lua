@@ -279,6 +279,27 @@ gateway.with_workers(describe, function(workers)
       server:begin_poll("/feed", { since = position }):expect_nothing_queued()
     end)
 
+    it("of several replays is cut at one place in the order of all topics", function()
+      local server = start([[
+        app:sse("/both", { max_outbox = 1000, on_open = function(conn)
+          conn:subscribe("feed", { since = conn.request.since, from = "start" })
+          conn:subscribe("other", { since = conn.request.since, from = "start" })
+        end })
+      ]])
+      for i = 1, 30 do
+        publish(server, i % 3 == 0 and "feed" or "other", i .. (" "):rep(50))
+      end
+      local position, expected = nil, 1
+      while expected <= 30 do
+        local poll = server:poll("/both", { since = position })
+        for _, event in ipairs(poll.events) do
+          assert.equal(expected, tonumber(event.data))
+          expected = expected + 1
+        end
+        position = poll.position
+      end
+    end)
+
     it("has one event in any case", function()
       local server = start()
       server:post("/burst/3/5000", "", { worker = workers })

@@ -474,6 +474,19 @@ static conn_result result_of(hub_result result) {
   return CONN_OK;
 }
 
+/* What is gathered may be cut: one replay behind another would then have to be read again from
+ * before what the first has given. */
+static void push_replay(struct conn *conn, struct source *replay) {
+  bool is_gathering = conn->outbox.stream == NULL;
+  struct source *last = is_gathering ? outbox_peek_last_source(&conn->outbox) : NULL;
+  if (last != NULL) {
+    replay_merge(last, replay);
+  } else {
+    outbox_push_source(&conn->outbox, replay);
+  }
+  conn_mark_dirty(conn);
+}
+
 /* The watermarks around a replay. Before the first event a reader gets the position that it can
  * honestly claim: what the replay brings is not yet handed over. */
 static void queue_replay(struct conn *conn, struct cut *cut, const hub_position *position,
@@ -498,8 +511,7 @@ static void queue_replay(struct conn *conn, struct cut *cut, const hub_position 
     replay->ops->free(replay);
     return;
   }
-  outbox_push_source(&conn->outbox, replay);
-  conn_mark_dirty(conn);
+  push_replay(conn, replay);
   if (!has_positions) return;
   hub_position after = *position;
   limit_to_hold(conn, &after);

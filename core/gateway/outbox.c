@@ -381,6 +381,13 @@ bool outbox_on_writable(struct outbox *outbox, int error) {
   return outbox_flush(outbox);
 }
 
+struct source *outbox_peek_last_source(const struct outbox *outbox) {
+  struct outbox_queue *queue = outbox->queue;
+  if (queue == NULL || queue->count == 0) return NULL;
+  const outbox_item *last = item_at(queue, queue->count - 1);
+  return last->block == NULL ? last->source : NULL;
+}
+
 slice outbox_peek_message(struct outbox *outbox) {
   slice none = {NULL, 0};
   if (outbox_is_empty(outbox)) return none;

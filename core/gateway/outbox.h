@@ -117,6 +117,9 @@ bool outbox_flush(struct outbox *outbox);
 /* To be called from the stream's on_writable; returns as outbox_flush. */
 bool outbox_on_writable(struct outbox *outbox, int error);
 
+/* The source at its end, if nothing was pulled from that yet; NULL: there is none. Borrowed. */
+struct source *outbox_peek_last_source(const struct outbox *outbox);
+
 /* The first whole message that waits, where there is no stream; data NULL: none. Borrowed until the
  * outbox changes. */
 slice outbox_peek_message(struct outbox *outbox);

@@ -15,4 +15,8 @@ struct worker;
 struct source *replay_new(struct worker *worker, struct cut *cut, encoding_kind encoding,
                           bool is_unframed);
 
+/* Joins two replays of which nothing was pulled yet, to be read in release order. Takes `other`
+ * over. */
+void replay_merge(struct source *source, struct source *other);
+
 #endif
