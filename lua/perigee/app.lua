@@ -127,7 +127,8 @@ function App:websocket(pattern, behavior)
   add_connection_route(self, "websocket", pattern, behavior, websocket_options)
 end
 
---- Declares a route of server-sent events.
+--- Declares a route of server-sent events, which answers long-polls too: requests whose `Accept`
+--- begins with `application/json`.
 ---
 --- @param pattern string
 --- @param behavior perigee.SseBehavior

@@ -388,6 +388,67 @@ describe("A failure", function()
     end)
   end)
 
+  describe("of a long-poll", function()
+    it("shows name and data, and that there is no more", function()
+      local waiting = server:begin_poll("/feed", { worker = 1 })
+      waiting:expect_nothing_queued()
+      server:post("/publish?event=joined", "ann")
+      local poll = waiting:answer()
+      says(
+        [[
+      Long-poll #1 /feed on worker 1
+        expected:  "ann"
+        got:       event "joined" "ann"
+        because:   its name is "joined"; see expect_event
+      ]],
+        poll.expect,
+        poll,
+        "ann"
+      )
+      says(
+        [[
+      Long-poll #1 /feed on worker 1
+        expected:  "more"
+        got:       the end of the answer
+        before it: event "joined" "ann"
+      ]],
+        poll.expect,
+        poll,
+        "more"
+      )
+    end)
+
+    it("says what was answered instead", function()
+      says(
+        [[
+      Long-poll #1 /nowhere on worker 1
+        expected:  the answer of a long-poll
+        got:       status 404, "not found"
+      ]],
+        server.poll,
+        server,
+        "/nowhere",
+        { worker = 1 }
+      )
+    end)
+
+    it("shows what came where nothing should have", function()
+      local waiting = server:begin_poll("/feed", { worker = 1 })
+      waiting:expect_nothing_queued()
+      server:post("/publish", { n = 1 })
+      local poll = waiting:answer()
+      says(
+        [[
+      Long-poll #1 /feed on worker 1
+        expected:  no message
+        got:       {"n":1}
+      ]],
+        poll.expect_nothing_queued,
+        poll
+      )
+    end)
+  end)
+
   describe("of a response", function()
     it("shows status and body", function()
       local response = server:post("/publish", "x")

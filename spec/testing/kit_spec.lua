@@ -39,6 +39,7 @@ describe("Clients", function()
       assert.equal(expected, server:get("/", { worker = worker }).body)
       server:websocket("/ws", { worker = worker }):expect(expected)
       server:sse("/sse", { worker = worker }):expect(expected)
+      server:poll("/sse", { worker = worker }):expect(expected)
     end
     local home = testing.start(PLACES, { worker = 2 })
     for _ = 1, 3 do
@@ -139,6 +140,86 @@ describe("A request that was begun", function()
     slow:reset()
     server:wait_for({ tasks = 0 })
     server.log:expect("slow closed")
+  end)
+end)
+
+describe("A long-poll", function()
+  local server
+  before_each(function()
+    server = testing.start(script([[
+      app:topic("feed", { history = 10 })
+      app:sse("/feed", {
+        authenticate = function(request)
+          if request.query.key == "wrong" then return nil, "who?", 401 end
+          return {}
+        end,
+        on_open = function(conn)
+          conn:subscribe("feed", { since = conn.request.since })
+          conn:subscribe("live")
+        end,
+        on_close = function(_, code) perigee.log.info("left with %d", code) end,
+      })
+      app:post("/:topic", function(request)
+        local data = request.query.json and request:json() or request.body
+        perigee.publish(request.params.topic, data, { event = request.query.event })
+        return ""
+      end)
+    ]]))
+  end)
+
+  it("that was begun waits, and is answered", function()
+    local waiting = server:begin_poll("/feed")
+    waiting:expect_nothing_queued()
+    server:post("/feed", "one")
+    local poll = waiting:answer()
+    assert.equal(200, poll.status)
+    assert.equal("feed", poll:expect("one").topic)
+    poll:expect_nothing_queued()
+    waiting = server:begin_poll("/feed", { since = poll.position })
+    server:advance(14.9)
+    waiting:expect_nothing_queued()
+    server:advance(0.1)
+    poll = waiting:answer()
+    assert.same({}, poll.events)
+    poll:expect_nothing_queued()
+    waiting = server:begin_poll("/feed?x=1", { since = poll.position })
+    waiting:expect_nothing_queued()
+    waiting:reset()
+    server.log:expect("left with 1006")
+  end)
+
+  it("is expected of as other readers are", function()
+    local position = server:begin_poll("/feed")
+    position:expect_nothing_queued()
+    server:post("/live", "x")
+    position = position:answer().position
+    server:post("/feed?json=1", { text = "one", n = 1 })
+    server:post("/feed?event=news", '{"text":"two"}')
+    server:post("/feed", "three")
+    server:post("/feed?json=1", { list = { 1, 2 } })
+    server:post("/feed?event=end", "x")
+    local poll = server:poll("/feed", { since = position })
+    assert.equal(5, #poll.events)
+    assert.same({ text = "one", n = 1 }, poll:expect({ text = "one" }).data)
+    assert.equal("news", poll:expect_event("news", { text = "two" }).event)
+    poll:expect(function(text)
+      return text == "three"
+    end)
+    poll:expect({ list = { 1, 2 } })
+    poll:expect_event("end")
+    poll:expect_nothing_queued()
+    poll = server:poll("/feed", { since = position })
+    poll:expect_later({ list = { 1, 2 } })
+    assert.equal("x", poll:next().data)
+    poll:expect_nothing_queued()
+  end)
+
+  it("that is refused is returned where any_status says so", function()
+    local refused = server:poll("/feed?key=wrong", { any_status = true })
+    refused:expect(401, "who?")
+    local ok, problem = pcall(server.poll, server, "/feed", { sinse = "x" })
+    assert.is_false(ok)
+    assert.truthy(tostring(problem):find('unknown option "sinse" for server:poll', 1, true))
   end)
 end)
 

@@ -4,7 +4,7 @@ error("this file is for editors; it is not to be required")
 
 -- Connections -------------------------------------------------------------------------------------
 
---- One client's WebSocket or SSE stream.
+--- One client's WebSocket, SSE stream or long-poll.
 ---
 --- After it is closed, what would reach the client answers `nil, "the connection is closed",
 --- "closed"`; the fields stay.
@@ -13,18 +13,18 @@ error("this file is for editors; it is not to be required")
 --- @field id string unique in the gateway's life, on all workers
 --- @field session table what authenticate returned, else `{}`: the script's own
 --- @field request perigee.Request the request that it began with
---- @field transport "websocket"|"sse" which of the two it is
+--- @field transport "websocket"|"sse"|"poll" which of the three it is
 local Connection = {}
 
 --- @class perigee.SendOptions
---- @field event? string the event's name, on SSE
+--- @field event? string the event's name, on SSE and long-polls
 --- @field retry? number seconds after which an SSE client tries again
 --- @field binary? boolean bytes instead of UTF-8 text; false by default
 
 --- Queues `data` to this client alone. Returns before it is on the wire.
 ---
 --- A string is sent as it is; a table is sent as JSON. Past `max_outbox` the connection closes with
---- 1013.
+--- 1013; a long-poll is answered.
 ---
 --- @param data string|table
 --- @param opts? perigee.SendOptions

@@ -54,7 +54,8 @@ error("this file is for editors; it is not to be required")
 --- @field per? number seconds, 1 by default
 --- @field excess? "close"|"drop"|"wait" "close" (1008) by default
 
---- What `app:sse` takes.
+--- What `app:sse` takes. Its route answers long-polls too: requests with `Accept: application/json`.
+--- For these `ping_every` is how long they wait, and `max_outbox` what an answer has of events.
 ---
 --- @class perigee.SseBehavior: perigee.Behavior
 --- @field retry? number seconds after which a client tries again
