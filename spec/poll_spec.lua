@@ -237,12 +237,10 @@ gateway.with_workers(describe, function(workers)
       end
       poll:expect_nothing_queued()
       -- What is held back meanwhile is bounded: then the reader has to come again.
-      waiting = server:begin_poll("/slow", { since = position })
+      waiting = server:begin_poll("/slow", { since = position, any_status = true })
       waiting:expect_nothing_queued()
       server:post("/burst/3/1000", "", { worker = workers })
-      poll = waiting:answer()
-      assert.same({}, poll.events)
-      assert.equal(position, poll.position)
+      waiting:answer():expect(503)
     end)
 
     it("that fails in on_open is answered with 500, and keeps its position", function()
@@ -410,6 +408,51 @@ gateway.with_workers(describe, function(workers)
       assert.equal(table.concat(published, " "), table.concat(came, " "))
     end)
 
+    it("gets everything once, in one order, while all workers publish", function()
+      local server = start(
+        [[
+        app:post("/storm/:name", function(request)
+          for i = 1, 200 do
+            perigee.publish(i % 2 == 0 and "feed" or "other", request.params.name .. " " .. i)
+            if i % 4 == 0 then perigee.sleep(0.001) end
+          end
+          return ""
+        end)
+      ]],
+        { clock = "running" }
+      )
+      local readers, storms = {}, {}
+      for reader = 1, 2 do
+        readers[reader] = { position = server:poll("/feed", { since = "none" }).position, came = {} }
+      end
+      for worker = 1, workers do
+        storms[worker] = server:begin({ method = "POST", path = "/storm/" .. worker, worker = worker })
+      end
+      local total = workers * 200
+      for reader, state in ipairs(readers) do
+        local polls = 0
+        while #state.came < total do
+          local worker = (reader + polls) % workers + 1
+          local poll = server:poll("/feed", { since = state.position, worker = worker })
+          for _, event in ipairs(poll.events) do
+            state.came[#state.came + 1] = event.data
+          end
+          state.position, polls = poll.position, polls + 1
+        end
+      end
+      for _, storm in ipairs(storms) do
+        storm:response():expect(200)
+      end
+      local next_of = {}
+      for _, text in ipairs(readers[1].came) do
+        local name, i = text:match("^(%d+) (%d+)$")
+        assert.equal((next_of[name] or 0) + 1, tonumber(i))
+        next_of[name] = tonumber(i)
+      end
+      assert.equal(total, #readers[1].came)
+      assert.same(readers[1].came, readers[2].came)
+    end)
+
     it("shares what WebSockets and event streams get at the same time", function()
       local server = start([[
         app:websocket("/ws", { on_open = function(conn) conn:subscribe("feed", { envelope = true }) end })
@@ -570,25 +613,21 @@ describe("A long-poll in the spec's own process", function()
     assert.equal(poll.position, waiting:answer().position)
   end)
 
-  it("gives back its position at once behind answers that nobody takes", function()
+  it("behind answers that nobody takes is answered with 503", function()
     local app = start([[app:get("/large", function() return ("x"):rep(200000) end)]])
+    local poll = "GET /feed HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n"
     app:post("/publish/feed", "one")
-    for _, query in ipairs({ "?since=p", "?since=%ff", "" }) do
-      local conn = app:raw({ receive_buffer = 4096 })
-      conn:write(
-        "GET /large HTTP/1.1\r\nHost: a\r\n\r\n"
-          .. ("GET /feed%s HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\n\r\n"):format(query)
-      )
-      assert.equal(200000, #http.read_response(conn).body)
-      local answer = http.read_response(conn).json
-      assert.same({}, answer.events)
-      if query == "?since=p" then
-        assert.equal("p", answer.position)
-      else
-        app:begin_poll("/feed", { since = answer.position }):expect_nothing_queued()
-      end
-      conn:expect_eof()
-    end
+    local conn = app:raw({ receive_buffer = 4096 })
+    conn:write("GET /large HTTP/1.1\r\nHost: a\r\n\r\n" .. poll)
+    assert.equal(200000, #http.read_response(conn).body)
+    http.read_response(conn):expect(503)
+    conn:expect_eof()
+    conn:close()
+    conn = app:raw({ receive_buffer = 4096 })
+    conn:write("GET /large HTTP/1.1\r\nHost: a\r\n\r\n" .. poll)
+    conn:reset()
+    app:wait_for({ connections = 0 })
+    assert.is_nil(app.log:text():find("poll left"))
   end)
 
   it("is over when its peer goes, before the answer or in the middle of it", function()

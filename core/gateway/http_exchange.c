@@ -195,13 +195,12 @@ static void become_sse(struct http_conn *http) {
 }
 
 static void become_poll(struct http_conn *http) {
-  int http_minor = request_head(http->exchange.request)->http_minor;
   struct buf *out = &http->worker->scratch;
   buf_clear(out);
   http_answer_append_cors(out, http->exchange.request);
   struct outbox outbox;
   conn_origin origin = leave_stream(http, &outbox, buf_peek(out));
-  poll_conn_open(http->worker, &origin, http_minor);
+  poll_conn_open(http->worker, &origin);
 }
 
 static void admit_sse(struct http_conn *http) {

@@ -14,7 +14,6 @@
 struct poll_conn {
   struct conn conn;
   char *headers; /* NULL: none beside ours */
-  uint8_t http_minor;
   bool is_opened;   /* on_open has returned */
   bool is_answered; /* what is queued from here on is written */
   bool has_ended;   /* the peer has ended its side behind the answer */
@@ -36,7 +35,7 @@ static void answer(struct conn *conn, int status, slice type, slice body) {
   struct poll_conn *poll = poll_of(conn);
   struct buf *out = &conn->worker->scratch;
   http1_response head = {.status = status,
-                         .http_minor = poll->http_minor,
+                         .http_minor = 1,
                          .framing = HTTP1_FRAMING_LENGTH,
                          .content_length = body.len,
                          .date = worker_date(conn->worker)};
@@ -86,43 +85,26 @@ static void answer_events(struct conn *conn, hub_position position) {
   buf_deinit(&body);
 }
 
-/* With nothing, and the position that the reader came with. */
-static void answer_as_asked(struct conn *conn) {
-  hub_position position = conn_position(conn);
-  slice since = {NULL, 0};
-  if (conn->request != NULL) since = request_since(conn->request);
-  struct buf body;
-  buf_init(&body, 0);
-  buf_append(&body, SLICE("{\"events\":[],\"position\":"));
-  if (since.data == NULL || json_encode_string(&body, since) != JSON_ENCODED) {
-    append_position(&body, conn, &position);
-  }
-  buf_append_char(&body, '}');
-  answer(conn, 200, SLICE("application/json"), buf_peek(&body));
-  buf_deinit(&body);
+/* Without events and without a position: the reader still has its own, and may ask again. */
+static void answer_failure(struct conn *conn, int status, slice text) {
+  answer(conn, status, SLICE("text/plain; charset=utf-8"), text);
 }
+
+/* --- the connection --- */
 
 static void drop_gathered(struct conn *conn) {
   hub_position ignored = conn_position(conn);
   outbox_cut(&conn->outbox, &ignored);
 }
 
-/* Its handler failed: the reader still has its position, and may ask again. */
-static void answer_error(struct conn *conn) {
-  drop_gathered(conn);
-  answer(conn, 500, SLICE("text/plain; charset=utf-8"), SLICE("Internal Server Error"));
-}
-
-/* --- the connection --- */
-
 static void close_conn(struct conn *conn, int code, slice reason) {
   (void)reason;
-  if (!poll_of(conn)->is_answered) {
-    if (code == WS_CLOSE_INTERNAL_ERROR) {
-      answer_error(conn);
-    } else {
-      answer_events(conn, conn_position(conn));
-    }
+  bool is_answered = poll_of(conn)->is_answered;
+  if (!is_answered && code == WS_CLOSE_INTERNAL_ERROR) {
+    drop_gathered(conn); /* a handler failed */
+    answer_failure(conn, 500, SLICE("Internal Server Error"));
+  } else if (!is_answered) {
+    answer_events(conn, conn_position(conn));
   }
   wait_for_reader(conn);
   conn_end_soon(conn); /* no event can come any more */
@@ -144,7 +126,7 @@ static void on_full(struct conn *conn, const hub_position *position) {
     answer_events(conn, *position);
   } else {
     drop_gathered(conn);
-    answer_as_asked(conn);
+    answer_failure(conn, 503, SLICE("Service Unavailable"));
   }
   conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE(""));
 }
@@ -177,14 +159,18 @@ static conn_result send_message(struct conn *conn, slice data, data_kind kind, s
 }
 
 static void on_flushed(struct conn *conn) {
-  if (poll_of(conn)->has_ended && conn->stream != NULL) stream_close(conn->stream, false);
-  one_way_on_flushed(conn);
+  if (poll_of(conn)->has_ended) {
+    if (conn->stream != NULL) stream_close(conn->stream, false);
+  } else {
+    one_way_on_flushed(conn);
+  }
 }
 
 static void on_end(void *owner, int error) {
   struct conn *conn = owner;
   if (error >= 0 && poll_of(conn)->is_answered && !outbox_is_empty(&conn->outbox)) {
     poll_of(conn)->has_ended = true;
+    worker_after_event(conn->worker);
     return;
   }
   /* Whoever goes without an answer has broken off. */
@@ -226,10 +212,9 @@ static const struct conn_ops ops = {
     .replay_encoding = ENCODING_ENVELOPE,
 };
 
-struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin, int http_minor) {
+struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin) {
   struct conn *conn = conn_new(sizeof(struct poll_conn), &ops, worker, origin);
   struct poll_conn *poll = poll_of(conn);
-  poll->http_minor = (uint8_t)http_minor;
   if (origin->head.len > 0) poll->headers = mem_copy(origin->head);
   conn->is_unframed = true;
   topics_refresh(&worker->topics); /* so that its position is a present one */
@@ -238,8 +223,8 @@ struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin, in
   /* Answers to earlier requests go out first: what is gathered has the outbox for itself. */
   if (outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
   if (!outbox_is_empty(&conn->outbox) || !conn_is_open(conn)) {
-    /* Its reader leaves those untaken, or is gone: it may ask again when it has taken them. */
-    if (conn_is_open(conn)) answer_as_asked(conn);
+    /* Its reader leaves those untaken, or is gone. */
+    if (conn_is_open(conn)) answer_failure(conn, 503, SLICE("Service Unavailable"));
     conn_refuse(conn, WS_CLOSE_TRY_AGAIN_LATER, SLICE(""));
     return conn;
   }

@@ -11,8 +11,8 @@
 
 struct worker;
 
-/* Takes over a stream; the origin's head is header lines that the answer is to have. `http_minor`
- * is the request's. Tells on_open. */
-struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin, int http_minor);
+/* Takes over a stream; the origin's head is header lines that the answer is to have. Tells on_open;
+ * but a reader that has left earlier answers untaken is answered with 503. */
+struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin);
 
 #endif
