@@ -423,10 +423,12 @@ gateway.with_workers(describe, function(workers)
       )
       local readers, storms = {}, {}
       for reader = 1, 2 do
-        readers[reader] = { position = server:poll("/feed", { since = "none" }).position, came = {} }
+        readers[reader] =
+          { position = server:poll("/feed", { since = "none" }).position, came = {} }
       end
       for worker = 1, workers do
-        storms[worker] = server:begin({ method = "POST", path = "/storm/" .. worker, worker = worker })
+        storms[worker] =
+          server:begin({ method = "POST", path = "/storm/" .. worker, worker = worker })
       end
       local total = workers * 200
       for reader, state in ipairs(readers) do

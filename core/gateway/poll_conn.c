@@ -13,7 +13,7 @@
 
 struct poll_conn {
   struct conn conn;
-  char *headers; /* NULL: none beside ours */
+  char *headers;    /* NULL: none beside ours */
   bool is_opened;   /* on_open has returned */
   bool is_answered; /* what is queued from here on is written */
   bool has_ended;   /* the peer has ended its side behind the answer */
