@@ -23,7 +23,8 @@ enum {
   EVENTS_A_FLUSH = 256,      /* after so many reads what they caused is flushed ... */
   BYTES_A_FLUSH = 64 * 1024, /* ... or after so much, while it is in the processor's cache ... */
   EVENTS_A_CHECK = 16,       /* ... or after TURN_BUDGET_NS, looked at every so many */
-  FLUSHES_A_CHECK = 64, /* a write costs a microsecond or two; the clock is not asked after each */
+  FLUSHES_A_CHECK = 32, /* a write costs a microsecond or two, to a slow reader up to 100: the */
+                        /* clock is not asked after each */
   KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
   ACCEPT_PAUSE_MS = 100,
   ACCEPTS_A_POLL = 64, /* so that a rush of new connections does not starve those that are open */
