@@ -371,6 +371,8 @@ static void open_loop(struct gateway *gateway) {
 static void read_commands(struct gateway *gateway) {
   /* A file or /dev/null has nothing to say, and epoll would not take it. */
   if (uv_guess_handle(STDIN_FILENO) != UV_NAMED_PIPE) return;
+  /* Its end ends the gateway, which a script's child process must not hold up. */
+  fcntl(STDIN_FILENO, F_SETFD, FD_CLOEXEC);
   uv_pipe_init(&gateway->loop, &gateway->input, 0);
   gateway->input.data = gateway;
   gateway->has_input = true;
