@@ -97,7 +97,7 @@ static void add_tree(void *context, const char *directory) {
 static void watch_pages(struct gateway *gateway) {
   struct dev *dev = gateway->dev;
   if (!dev->is_watching) return;
-  char *root = reload_directory(gateway);
+  char *root = gateway_script_directory(gateway);
   watch_forget(&dev->watch);
   watch_add_tree(&dev->watch, root);
   mem_free(root);
@@ -120,7 +120,7 @@ void dev_init(struct gateway *gateway) {
 void dev_begin(struct gateway *gateway) {
   struct dev *dev = gateway->dev;
   if (!gateway->config->is_unwatched) {
-    char *root = reload_directory(gateway);
+    char *root = gateway_script_directory(gateway);
     watch_init(&dev->watch, &gateway->loop, root, on_change, gateway);
     mem_free(root);
     dev->is_watching = true;

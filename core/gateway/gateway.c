@@ -32,6 +32,13 @@ const struct config *gateway_config(const struct gateway *gateway) {
   return gateway->config;
 }
 
+char *gateway_script_directory(const struct gateway *gateway) {
+  const char *path = gateway->config->script;
+  const char *slash = strrchr(path, '/');
+  if (slash == NULL) return mem_copy(SLICE("."));
+  return mem_copy(slice_of(path, slash == path ? 1 : (size_t)(slash - path)));
+}
+
 struct hub *gateway_hub(struct gateway *gateway) {
   return gateway->hub;
 }

@@ -20,6 +20,8 @@ struct gateway;
 
 /* For the script layer: what the whole gateway shares. */
 const struct config *gateway_config(const struct gateway *gateway);
+/* The main script's directory, "." where its path has none; the caller frees it. */
+char *gateway_script_directory(const struct gateway *gateway);
 struct hub *gateway_hub(struct gateway *gateway);
 struct shared_store *gateway_shared(struct gateway *gateway);
 /* clock_now_ms when the gateway went live: the phase that app:every counts from. */

@@ -423,13 +423,6 @@ struct sources *reload_first_sources(struct gateway *gateway) {
   return gateway->reload.live;
 }
 
-char *reload_directory(const struct gateway *gateway) {
-  const char *path = gateway->config->script;
-  const char *slash = strrchr(path, '/');
-  if (slash == NULL) return mem_copy(SLICE("."));
-  return mem_copy(slice_of(path, slash == path ? 1 : (size_t)(slash - path)));
-}
-
 void reload_begin(struct gateway *gateway) {
   struct reload *reload = &gateway->reload;
   forget_texts(gateway, reload->live);
@@ -438,7 +431,7 @@ void reload_begin(struct gateway *gateway) {
   }
   if (gateway->dev != NULL) dev_begin(gateway);
   if (gateway->config->is_unwatched) return;
-  char *root = reload_directory(gateway);
+  char *root = gateway_script_directory(gateway);
   watch_init(&reload->watch, &gateway->loop, root, on_change, gateway);
   mem_free(root);
   reload->is_watching = true;

@@ -77,9 +77,6 @@ void reload_stop(struct gateway *gateway);
 void reload_close(struct gateway *gateway);
 void reload_deinit(struct gateway *gateway);
 
-/* The main script's directory; the caller frees it. */
-char *reload_directory(const struct gateway *gateway);
-
 /* The sources of the first load, for the workers. */
 struct sources *reload_first_sources(struct gateway *gateway);
 

@@ -53,17 +53,10 @@ static int on_panic(lua_State *L) {
   abort();
 }
 
-static char *directory_of(const char *path) {
-  const char *slash = strrchr(path, '/');
-  if (slash == NULL) return mem_copy(SLICE("."));
-  if (slash == path) return mem_copy(SLICE("/"));
-  return mem_copy(slice_of(path, (size_t)(slash - path)));
-}
-
-static struct script *script_new(struct worker *worker, const char *path) {
+static struct script *script_new(struct worker *worker) {
   struct script *script = mem_alloc_zero(sizeof *script);
   script->worker = worker;
-  script->directory = directory_of(path);
+  script->directory = gateway_script_directory(worker->gateway);
   script->is_dev = gateway_config(worker->gateway)->is_dev;
   list_init(&script->suspended);
   list_init(&script->afters);
@@ -137,7 +130,7 @@ static bool on_load(struct worker *worker, uint64_t number, struct sources *sour
   bool is_first = worker->script == NULL;
   struct script *script = worker->script;
   if (is_first) {
-    script = script_new(worker, gateway_config(worker->gateway)->script);
+    script = script_new(worker);
     worker->script = script;
     set_up(script);
   }

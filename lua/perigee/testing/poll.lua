@@ -147,17 +147,6 @@ end
 
 -- Taking -----------------------------------------------------------------------------------------
 
-local function has_name(name)
-  return function(event)
-    if event.event == name then
-      return nil
-    elseif event.event == nil then
-      return "it has no name"
-    end
-    return ("its name is %q; see expect_event"):format(event.event)
-  end
-end
-
 --- Takes the next event, whatever it is.
 ---
 --- @return perigee.testing.PollEvent
@@ -170,7 +159,7 @@ end
 --- @param expected perigee.testing.Pattern
 --- @return perigee.testing.PollEvent
 function Poll:expect(expected)
-  return (self:expect_next(expected, failure.show(expected), nil, has_name(nil)))
+  return (self:expect_next(expected, failure.show(expected), nil, reader.has_name(nil)))
 end
 
 --- The next event must have this name, and its data must be this, when given.
@@ -183,7 +172,7 @@ function Poll:expect_event(name, expected)
   local pattern = expected or function()
     return true
   end
-  return (self:expect_next(pattern, shown, nil, has_name(name)))
+  return (self:expect_next(pattern, shown, nil, reader.has_name(name)))
 end
 
 --- The data of an event further on, of whatever name, must be this; drops those before it.

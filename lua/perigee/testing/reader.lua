@@ -183,4 +183,16 @@ function Reader:expect_empty(when)
   end
 end
 
+--- For expect_next, of events: what is wrong with one that has another name; nil is none.
+function Reader.has_name(name)
+  return function(event)
+    if event.event == name then
+      return nil
+    elseif event.event == nil then
+      return "it has no name"
+    end
+    return ("its name is %q; see expect_event"):format(event.event)
+  end
+end
+
 return Reader

@@ -249,17 +249,6 @@ local function give(self, block, value, expected)
   return block
 end
 
-local function has_name(name)
-  return function(block)
-    if block.event == name then
-      return nil
-    elseif block.event == nil then
-      return "it has no name"
-    end
-    return ("its name is %q; see expect_event"):format(block.event)
-  end
-end
-
 --- Waits for the next event, which must be one without a name (what a browser hands to `onmessage`)
 --- and whose data must be this.
 ---
@@ -268,7 +257,7 @@ end
 --- @return perigee.testing.Event
 function Stream:expect(expected, seconds)
   local shown = failure.show(expected)
-  local block, value = self:expect_next(expected, shown, seconds, has_name(nil))
+  local block, value = self:expect_next(expected, shown, seconds, reader.has_name(nil))
   return give(self, block, value, expected)
 end
 
@@ -283,7 +272,7 @@ function Stream:expect_event(name, expected, seconds)
   local pattern = expected or function()
     return true
   end
-  local block, value = self:expect_next(pattern, shown, seconds, has_name(name))
+  local block, value = self:expect_next(pattern, shown, seconds, reader.has_name(name))
   return give(self, block, value, expected)
 end
 
