@@ -152,7 +152,7 @@ void http_conn_open(struct worker *worker, struct stream *stream, slice address)
     worker->guest_count++;
   }
   if (http->is_welcome || http->is_guest) {
-    stream_set_reading(http->stream, true);
+    stream_set_reading(http->stream, true); /* may read at once: `http` may be gone after this */
   } else {
     http_conn_fail(http, 503, "too many connections");
   }

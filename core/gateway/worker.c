@@ -10,12 +10,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "gateway/acceptor.h"
 #include "gateway/conn.h"
 #include "gateway/conn_events.h"
 #include "gateway/gateway.h"
 #include "gateway/http_conn.h"
 #include "gateway/reload.h"
-#include "net/listener.h"
 #include "pubsub/log_memory.h"
 
 enum {
@@ -26,16 +26,6 @@ enum {
   FLUSHES_A_CHECK = 32, /* a write costs a microsecond or two, to a slow reader up to 100: the */
                         /* clock is not asked after each */
   KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
-  ACCEPT_PAUSE_MS = 100,
-  ACCEPTS_A_POLL = 64, /* so that a rush of new connections does not starve those that are open */
-};
-
-/* One listening socket of this worker. */
-struct listener {
-  uv_poll_t poll;
-  struct worker *worker;
-  struct timer retry; /* while the process has no descriptor left */
-  int socket;
 };
 
 /* --- positions and publishing --- */
@@ -323,65 +313,6 @@ static void on_check(uv_check_t *check) {
   stream_loop_event(&worker->streams); /* the poll may have told none */
 }
 
-/* --- listening --- */
-
-static void on_connection(uv_poll_t *poll, int status, int events);
-
-static void on_retry(struct timer *timer) {
-  struct listener *listener = CONTAINER_OF(timer, struct listener, retry);
-  uv_poll_start(&listener->poll, UV_READABLE, on_connection);
-}
-
-/* Nobody is accepted for a moment: what waits would keep the loop busy. */
-static void pause_accepting(struct listener *listener, int error) {
-  log_warn("cannot accept a connection: %s", uv_strerror(error));
-  uv_poll_stop(&listener->poll);
-  timer_start(&listener->worker->timers, &listener->retry, clock_now_ms() + ACCEPT_PAUSE_MS);
-}
-
-/* Those that are too many wait for the next poll. */
-static void on_connection(uv_poll_t *poll, int status, int events) {
-  struct listener *listener = poll->data;
-  struct worker *worker = listener->worker;
-  (void)status; /* accepting tells */
-  (void)events;
-  stream_loop_event(&worker->streams);
-  for (int count = 0; count < ACCEPTS_A_POLL; count++) {
-    char address[STREAM_ADDRESS_BYTES];
-    int error;
-    struct stream *stream = stream_accept(&worker->streams, listener->socket, address, &error);
-    if (stream == NULL) {
-      if (error != UV_EAGAIN) pause_accepting(listener, error);
-      return;
-    }
-    http_conn_open(worker, stream, slice_of_string(address));
-    worker_after_event(worker);
-  }
-}
-
-static void open_listeners(struct worker *worker, const int *sockets, size_t count) {
-  worker->listeners = mem_alloc_zero(count * sizeof *worker->listeners);
-  worker->listener_count = count;
-  for (size_t i = 0; i < count; i++) {
-    struct listener *listener = &worker->listeners[i];
-    listener->worker = worker;
-    listener->socket = sockets[i];
-    timer_init(&listener->retry, on_retry);
-    REQUIRE(uv_poll_init(&worker->loop, &listener->poll, sockets[i]) == 0);
-    listener->poll.data = listener;
-  }
-}
-
-static void listen_all(struct worker *worker) {
-  for (size_t i = 0; i < worker->listener_count; i++) {
-    struct listener *listener = &worker->listeners[i];
-    if (listen(listener->socket, LISTENER_BACKLOG) < 0) {
-      log_error("cannot listen: %s", strerror(errno));
-    }
-    uv_poll_start(&listener->poll, UV_READABLE, on_connection);
-  }
-}
-
 /* --- life --- */
 
 static void on_async(uv_async_t *async) {
@@ -415,16 +346,6 @@ static void open_loop(struct worker *worker) {
   uv_check_start(&worker->check, on_check);
 }
 
-static void close_listeners(struct worker *worker) {
-  for (size_t i = 0; i < worker->listener_count; i++) {
-    struct listener *listener = &worker->listeners[i];
-    if (uv_is_closing((uv_handle_t *)&listener->poll)) continue;
-    timer_stop(&worker->timers, &listener->retry);
-    uv_close((uv_handle_t *)&listener->poll, NULL);
-    close(listener->socket);
-  }
-}
-
 static void close_conns(struct worker *worker, bool at_once) {
   struct list *next;
   for (struct list *link = worker->conns.next; link != &worker->conns; link = next) {
@@ -443,7 +364,7 @@ static void close_conns(struct worker *worker, bool at_once) {
 static void leave(struct worker *worker) {
   if (worker->stage == WORKER_STOP_ASKED) {
     worker->stage = WORKER_LEAVING;
-    close_listeners(worker);
+    acceptors_close(worker);
     worker->hooks->stop(worker);
     worker_drain(worker);
     close_conns(worker, false);
@@ -465,11 +386,11 @@ static void close_loop(struct worker *worker) {
   uv_close((uv_handle_t *)&worker->idle, NULL);
   uv_close((uv_handle_t *)&worker->timer, NULL);
   uv_close((uv_handle_t *)&worker->async, NULL);
-  close_listeners(worker);
+  acceptors_close(worker);
   stream_loop_close(&worker->streams);
   uv_run(&worker->loop, UV_RUN_DEFAULT);
   REQUIRE(uv_loop_close(&worker->loop) == 0);
-  mem_free(worker->listeners);
+  acceptors_free(worker);
 }
 
 bool worker_load(struct worker *worker) {
@@ -504,7 +425,7 @@ void worker_close(struct worker *worker) {
 static void serve(struct worker *worker) {
   worker_begin(worker);
   gateway_worker_ready(worker->gateway);
-  listen_all(worker);
+  acceptors_start(worker);
   stream_loop_event(&worker->streams);
   uv_run(&worker->loop, UV_RUN_DEFAULT);
   worker_finish(worker);
@@ -539,7 +460,8 @@ void worker_open(struct worker *worker, struct gateway *gateway, size_t index,
   buf_init(&worker->load_error, 64 * 1024);
   buf_init(&worker->scratch, 0);
   open_loop(worker);
-  open_listeners(worker, sockets, socket_count);
+  worker->acceptors = acceptors_new(worker, sockets, socket_count);
+  worker->acceptor_count = socket_count;
 }
 
 void worker_start(struct worker *worker, struct gateway *gateway, size_t index,

@@ -29,6 +29,7 @@
 #include "net/stream.h"
 #include "pubsub/topic.h"
 
+struct acceptor;
 struct conn;
 struct gateway;
 struct http_conn;
@@ -81,8 +82,8 @@ struct worker {
   uint64_t timer_due_ms;
   struct stream_loop streams;
   struct buf scratch; /* for what is copied on at once: heads of answers */
-  struct listener *listeners;
-  size_t listener_count;
+  struct acceptor *acceptors;
+  size_t acceptor_count;
   struct list conns; /* of struct conn */
   struct list https; /* of struct http_conn */
   struct dirty_list dirty;

@@ -207,6 +207,27 @@ int listener_bind(const char *where, size_t count, unsigned user_timeout_s, list
   return result;
 }
 
+void listener_defer(const listener_address *address) {
+#ifdef TCP_DEFER_ACCEPT
+  for (size_t i = 0; i < address->count; i++) {
+    set_option(address->sockets[i], IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
+  }
+#else
+  (void)address;
+#endif
+}
+
+bool listener_is_deferred(int socket) {
+#ifdef TCP_DEFER_ACCEPT
+  int seconds = 0;
+  socklen_t len = sizeof seconds;
+  return getsockopt(socket, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, &len) == 0 && seconds > 0;
+#else
+  (void)socket;
+  return false;
+#endif
+}
+
 void listener_close(listener_address *address) {
   for (size_t i = 0; i < address->count; i++) {
     if (address->sockets[i] >= 0) close(address->sockets[i]);

@@ -26,6 +26,13 @@ typedef struct {
 int listener_bind(const char *where, size_t count, unsigned user_timeout_s, listener_address *out,
                   char *error, size_t error_bytes);
 
+/* Before anyone is told where: who connects is told of with its first bytes, which saves an event
+ * for each; who says nothing, after a second. No effect on Unix sockets, nor where the system
+ * cannot. */
+void listener_defer(const listener_address *address);
+/* Whether that is so for this socket. */
+bool listener_is_deferred(int socket);
+
 /* Closes the sockets that are left (those given away are -1) and removes a Unix socket's file. */
 void listener_close(listener_address *address);
 

@@ -35,6 +35,7 @@ struct plain {
   bool has_ended;   /* the peer sends no more */
   bool is_closed;   /* the descriptor is gone, or somebody else's */
   bool is_shutting; /* our side ends when the rest is written */
+  bool has_input;   /* accepted a moment ago, and its first bytes should be there */
 };
 
 static struct plain *plain_of(struct stream *stream) {
@@ -163,7 +164,12 @@ static void plain_set_reading(struct stream *stream, bool is_reading) {
   if (plain->is_closed) return;
   plain->is_reading = is_reading;
   /* To stop costs nothing unless something arrives (on_event). */
-  if (is_reading) watch(plain);
+  if (!is_reading) return;
+  /* Read before it is watched: the poller has nothing to tell then. */
+  bool has_input = plain->has_input;
+  plain->has_input = false;
+  if (has_input) read_some(plain);
+  if (!plain->is_closed) watch(plain);
 }
 
 static void plain_shutdown(struct stream *stream) {
@@ -223,7 +229,7 @@ static void format_address(const struct sockaddr_storage *address, char out[STRE
   if (error < 0) snprintf(out, STREAM_ADDRESS_BYTES, "unix");
 }
 
-struct stream *stream_accept(struct stream_loop *loop, int listener,
+struct stream *stream_accept(struct stream_loop *loop, int listener, bool has_input,
                              char address[STREAM_ADDRESS_BYTES], int *error) {
   struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
   socklen_t len = sizeof peer;
@@ -237,7 +243,13 @@ struct stream *stream_accept(struct stream_loop *loop, int listener,
   }
   format_address(&peer, address);
   struct plain *plain = mem_alloc(sizeof *plain);
-  *plain = (struct plain){.stream = {.ops = &plain_ops}, .loop = loop, .fd = fd, .can_write = true};
+  *plain = (struct plain){
+      .stream = {.ops = &plain_ops},
+      .loop = loop,
+      .fd = fd,
+      .can_write = true,
+      .has_input = has_input,
+  };
   return &plain->stream;
 }
 

@@ -79,10 +79,11 @@ static inline bool stream_loop_has_closed(const struct stream_loop *loop) {
 
 /* Accepts a connection that waits on a listening socket that does not block, and writes its remote
  * address without port, "unix" for a Unix socket. Not reading yet; the owner follows with
- * stream_set_owner. NULL, with a UV_E code in `*error`, when that fails: UV_EAGAIN when none
- * waits. */
+ * stream_set_owner. With `has_input` its first bytes are expected to be there (listener_defer):
+ * the first stream_set_reading reads, and tells, at once. NULL, with a UV_E code in `*error`, when
+ * that fails: UV_EAGAIN when none waits. */
 enum { STREAM_ADDRESS_BYTES = 64 };
-struct stream *stream_accept(struct stream_loop *loop, int listener,
+struct stream *stream_accept(struct stream_loop *loop, int listener, bool has_input,
                              char address[STREAM_ADDRESS_BYTES], int *error);
 
 /* Writes at once what the kernel takes. Bytes taken; 0 when it takes none (and while a rest is
