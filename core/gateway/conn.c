@@ -303,7 +303,9 @@ bool conn_write_room(struct conn *conn, size_t len, const block_mark *next) {
   uint64_t max_bytes = conn->route->options.max_outbox_bytes;
   /* The limit is for what the client does not take, not for what one turn says; and a message that
    * is allowed as such passes when nothing else waits. */
-  if (conn->outbox.stream != NULL && outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
+  if (conn->outbox.stream != NULL && outbox_flush(&conn->outbox) == OUTBOX_HAS_MORE) {
+    conn_mark_dirty(conn);
+  }
   if (!conn_is_open(conn)) return false;
   size_t waiting = outbox_bytes(&conn->outbox);
   if (waiting + len <= max_bytes) return true;

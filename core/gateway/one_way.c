@@ -65,7 +65,7 @@ void one_way_on_end(void *owner, int error) {
 void one_way_on_writable(void *owner, int error) {
   struct conn *conn = owner;
   struct worker *worker = conn->worker;
-  if (outbox_on_writable(&conn->outbox, error)) conn_mark_dirty(conn);
+  if (outbox_on_writable(&conn->outbox, error) == OUTBOX_HAS_MORE) conn_mark_dirty(conn);
   worker_after_event(worker);
 }
 

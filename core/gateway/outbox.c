@@ -307,11 +307,11 @@ static void blocked(struct outbox *outbox) {
   if (outbox->events->on_blocked != NULL) outbox->events->on_blocked(outbox);
 }
 
-static bool flush_queue(struct outbox *outbox) {
+static outbox_result flush_queue(struct outbox *outbox) {
   struct outbox_queue *queue = queue_of(outbox);
   if (queue->in_flight > 0) {
     blocked(outbox);
-    return false;
+    return OUTBOX_TRIED;
   }
   for (int writes = 0; writes < WRITES_A_FLUSH; writes++) {
     pull_first(queue);
@@ -321,21 +321,21 @@ static bool flush_queue(struct outbox *outbox) {
     if (count == 0) {
       settle(outbox);
       outbox->events->on_flushed(outbox);
-      return false;
+      return OUTBOX_TRIED;
     }
     int taken = stream_write_slices(outbox->stream, slices, count);
     if (taken < 0) {
       outbox->events->on_broken(outbox, taken);
-      return false;
+      return OUTBOX_TRIED;
     }
     consume(queue, (size_t)taken);
     if ((size_t)taken < total) {
       push_rest(outbox);
       blocked(outbox);
-      return false;
+      return OUTBOX_TRIED;
     }
   }
-  return true;
+  return OUTBOX_HAS_MORE;
 }
 
 /* There is no stream. What goes on waiting shall not pin the blocks of this turn. */
@@ -350,17 +350,17 @@ static void gathered(struct outbox *outbox) {
 
 /* The general case, after `taken` bytes of a slice. Not inlined: it needs a large frame, and most
  * flushes none. */
-__attribute__((noinline)) static bool flush_rest(struct outbox *outbox, int taken) {
+__attribute__((noinline)) static outbox_result flush_rest(struct outbox *outbox, int taken) {
   if (outbox->stream == NULL) {
     gathered(outbox);
-    return false;
+    return OUTBOX_TRIED;
   }
   /* An error is told again by the next write. */
   if (taken > 0) consume(queue_of(outbox), (size_t)taken);
   return flush_queue(outbox);
 }
 
-bool outbox_flush(struct outbox *outbox) {
+outbox_result outbox_flush(struct outbox *outbox) {
   struct block *block = outbox->block;
   if (__builtin_expect(block == NULL || outbox->stream == NULL, 0)) return flush_rest(outbox, 0);
   int taken = stream_write(outbox->stream, block->data + outbox->at, outbox->len);
@@ -369,14 +369,14 @@ bool outbox_flush(struct outbox *outbox) {
   outbox->len = 0;
   block_release(block);
   if (outbox->is_awaited) outbox->events->on_flushed(outbox);
-  return false;
+  return OUTBOX_WRITTEN;
 }
 
-bool outbox_on_writable(struct outbox *outbox, int error) {
+outbox_result outbox_on_writable(struct outbox *outbox, int error) {
   queue_of(outbox)->in_flight = 0;
   if (error < 0) {
     outbox->events->on_broken(outbox, error);
-    return false;
+    return OUTBOX_TRIED;
   }
   return outbox_flush(outbox);
 }

@@ -110,12 +110,18 @@ static inline bool outbox_is_empty(const struct outbox *outbox) {
 /* Whether a source is among what waits. */
 bool outbox_has_source(const struct outbox *outbox);
 
-/* Writes what the stream takes; once, or more often while a source has more, to a limit: true when
- * it is to be called again. What a full stream leaves behind is copied out of shared blocks, so
- * that a slow reader pins only its own bytes. Tells on_flushed, on_blocked or on_broken. */
-bool outbox_flush(struct outbox *outbox);
+typedef enum {
+  OUTBOX_WRITTEN,  /* the one slice that waited, at once */
+  OUTBOX_TRIED,    /* more than that, or less: which may have taken a while */
+  OUTBOX_HAS_MORE, /* outbox_flush is to be called again, after others */
+} outbox_result;
+
+/* Writes what the stream takes; once, or more often while a source has more, to a limit. What a
+ * full stream leaves behind is copied out of shared blocks, so that a slow reader pins only its own
+ * bytes. Tells on_flushed, on_blocked or on_broken. */
+outbox_result outbox_flush(struct outbox *outbox);
 /* To be called from the stream's on_writable; returns as outbox_flush. */
-bool outbox_on_writable(struct outbox *outbox, int error);
+outbox_result outbox_on_writable(struct outbox *outbox, int error);
 
 /* The source at its end, if nothing was pulled from that yet; NULL: there is none. Borrowed. */
 struct source *outbox_peek_last_source(const struct outbox *outbox);

@@ -221,7 +221,7 @@ struct conn *poll_conn_open(struct worker *worker, const conn_origin *origin) {
   stream_set_owner(conn->stream, &stream_events, conn);
   stream_set_reading(conn->stream, true);
   /* Answers to earlier requests go out first: what is gathered has the outbox for itself. */
-  if (outbox_flush(&conn->outbox)) conn_mark_dirty(conn);
+  if (outbox_flush(&conn->outbox) == OUTBOX_HAS_MORE) conn_mark_dirty(conn);
   if (!outbox_is_empty(&conn->outbox) || !conn_is_open(conn)) {
     /* Its reader leaves those untaken, or is gone. */
     if (conn_is_open(conn)) answer_failure(conn, 503, SLICE("Service Unavailable"));

@@ -23,8 +23,7 @@ enum {
   EVENTS_A_FLUSH = 256,      /* after so many reads what they caused is flushed ... */
   BYTES_A_FLUSH = 64 * 1024, /* ... or after so much, while it is in the processor's cache ... */
   EVENTS_A_CHECK = 16,       /* ... or after TURN_BUDGET_NS, looked at every so many */
-  FLUSHES_A_CHECK = 32, /* a write costs a microsecond or two, to a slow reader up to 100: the */
-                        /* clock is not asked after each */
+  FLUSHES_A_CHECK = 64, /* a write costs a microsecond or two; the clock is not asked after each */
   KEPT_DIRTY = 1024,    /* places that the list of dirty outboxes keeps when it is empty */
 };
 
@@ -163,7 +162,7 @@ static void run_runnable(struct worker *worker) {
   }
 }
 
-/* Flushes some; stops behind one that has more, which goes to the end of the list. */
+/* Flushes some; stops behind one that took long. What has more goes to the end of the list. */
 static void flush_some(struct worker *worker) {
   struct dirty_list *dirty = &worker->dirty;
   uint32_t left = dirty->end - dirty->first;
@@ -172,8 +171,9 @@ static void flush_some(struct worker *worker) {
     if (i > 1) __builtin_prefetch(dirty->outboxes[dirty->first], 1);
     if (outbox == NULL) continue;
     outbox->dirty_place = 0;
-    if (outbox_flush(outbox)) {
-      worker_mark_dirty(worker, outbox);
+    outbox_result result = outbox_flush(outbox);
+    if (__builtin_expect(result != OUTBOX_WRITTEN, 0)) {
+      if (result == OUTBOX_HAS_MORE) worker_mark_dirty(worker, outbox);
       return;
     }
   }

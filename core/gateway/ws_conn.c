@@ -340,7 +340,7 @@ static void on_end(void *owner, int error) {
 static void on_writable(void *owner, int error) {
   struct ws_conn *ws = owner;
   struct worker *worker = ws->conn.worker;
-  if (outbox_on_writable(&ws->conn.outbox, error)) conn_mark_dirty(&ws->conn);
+  if (outbox_on_writable(&ws->conn.outbox, error) == OUTBOX_HAS_MORE) conn_mark_dirty(&ws->conn);
   worker_after_event(worker);
 }
 
