@@ -11,7 +11,7 @@
 #include "net/poller.h"
 #include "net/socket_call.h"
 
-enum { EVENTS_A_POLL = 256 };
+enum { EVENTS_A_POLL = 128 }; /* all are told before the next: more would hold up the rest longer */
 
 /* What a full socket has left of a write, until it is taken. */
 struct rest {
