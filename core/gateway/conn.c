@@ -470,6 +470,8 @@ static conn_result result_of(hub_result result) {
       return CONN_FULL;
     case HUB_LIMIT:
       return CONN_LIMIT;
+    case HUB_LOG_FAILED: /* to subscribe only reads */
+    case HUB_LOG_STALLED:
     case HUB_OK:
       break;
   }

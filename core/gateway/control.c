@@ -73,6 +73,18 @@ static void advance(struct gateway *gateway, slice argument) {
   mem_free(text);
 }
 
+static void set_log_state(struct gateway *gateway, slice state) {
+  static const char *const names[] = {
+      [HUB_LOG_WORKS] = "works", [HUB_LOG_FAILS] = "fails", [HUB_LOG_STALLS] = "stalls"};
+  for (int i = 0; i < 3; i++) {
+    if (!slice_is_equal(state, slice_of_string(names[i]))) continue;
+    hub_set_log_state(gateway->hub, (hub_log_state)i);
+    say("log %s\n", names[i]);
+    return;
+  }
+  say("unknown command\n");
+}
+
 static void on_reloaded(void *context, bool is_live, slice text) {
   struct gateway *gateway = context;
   struct buf line;
@@ -213,6 +225,8 @@ void control_run(struct gateway *gateway, slice line) {
     say("collected\n");
   } else if (slice_is_equal(command, SLICE("reload"))) {
     reload_ask(gateway, "asked for", on_reloaded, gateway);
+  } else if (slice_is_equal(command, SLICE("log"))) {
+    set_log_state(gateway, rest);
   } else if (slice_is_equal(command, SLICE("exec"))) {
     exec(gateway, rest);
   } else {

@@ -8,6 +8,8 @@
  *   collect            -> collected: a full collection of every worker's script state, and free
  *                         memory goes back to the system
  *   reload             -> reloaded {json}: how it ended, whether the script went live or not
+ *   log fails, log stalls, log works
+ *                      -> log fails: what a topic would keep is refused, waits, or is kept again
  *   exec <worker> <id> <code> <arguments>
  *                      -> executed <id> {json}: a function in base64, as string.dump gives it, has
  *                         run in that worker; the arguments are a JSON array. The answer comes when

@@ -1,8 +1,25 @@
 #include "gateway/relay.h"
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "gateway/conn.h"
 #include "gateway/worker.h"
+
+static void note_refusal(uint64_t conn_id) {
+  log_debug("connection %llu: what it sent was refused by its topic", (unsigned long long)conn_id);
+}
+
+/* Relayed, while its log stalled. */
+struct relayed {
+  struct commit commit;
+  uint64_t conn_id;
+};
+
+static void on_relayed(struct commit *commit) {
+  struct relayed *relayed = CONTAINER_OF(commit, struct relayed, commit);
+  if (commit->result != HUB_OK) note_refusal(relayed->conn_id);
+  mem_free(relayed);
+}
 
 static void publish(struct conn *conn, slice topic, slice data, bool is_binary, relaying how) {
   uint64_t id = conn->subscriber.id;
@@ -13,8 +30,13 @@ static void publish(struct conn *conn, slice topic, slice data, bool is_binary, 
       .is_binary = is_binary,
   };
   hub_receipt receipt;
-  if (worker_publish(conn->worker, topic, data, &options, &receipt) != HUB_OK) {
-    log_debug("connection %llu: what it sent was refused by its topic", (unsigned long long)id);
+  int result = worker_publish(conn->worker, topic, data, &options, &receipt);
+  if (result == HUB_LOG_STALLED) {
+    struct relayed *relayed = mem_alloc(sizeof *relayed);
+    *relayed = (struct relayed){.commit = {.on_done = on_relayed}, .conn_id = id};
+    worker_publish_later(conn->worker, topic, data, &options, &relayed->commit);
+  } else if (result != HUB_OK) {
+    note_refusal(id);
   }
 }
 

@@ -54,10 +54,7 @@ static bool is_event_name(slice event) {
   return utf8_is_valid(event);
 }
 
-int worker_publish(struct worker *worker, slice topic, slice data, const publish_options *options,
-                   hub_receipt *receipt) {
-  if (!options->is_binary && !utf8_is_valid(data)) return PUBLISH_BAD_UTF8;
-  if (!is_event_name(options->event)) return PUBLISH_BAD_EVENT;
+static struct message *make_publication(slice data, const publish_options *options) {
   unsigned flags = (options->is_binary ? MESSAGE_BINARY : 0u) |
                    (options->transient ? MESSAGE_TRANSIENT : 0u) |
                    (options->clear ? MESSAGE_CLEAR : 0u) | (options->is_json ? MESSAGE_JSON : 0u);
@@ -65,9 +62,25 @@ int worker_publish(struct worker *worker, slice topic, slice data, const publish
   message->except_id = options->except_id;
   message->origin_id = options->origin_id;
   encoding_prepare(message);
+  return message;
+}
+
+int worker_publish(struct worker *worker, slice topic, slice data, const publish_options *options,
+                   hub_receipt *receipt) {
+  if (!options->is_binary && !utf8_is_valid(data)) return PUBLISH_BAD_UTF8;
+  if (!is_event_name(options->event)) return PUBLISH_BAD_EVENT;
+  struct message *message = make_publication(data, options);
   int result = (int)hub_publish(worker->topics.hub, worker->index, topic, message, receipt);
   message_release(message);
   return result;
+}
+
+void worker_publish_later(struct worker *worker, slice topic, slice data,
+                          const publish_options *options, struct commit *commit) {
+  commit->message = make_publication(data, options);
+  commit->topic = mem_copy(topic);
+  commit->worker = worker->index;
+  hub_commit(worker->topics.hub, commit);
 }
 
 int worker_signal(struct worker *worker, slice topic, slice data, bool is_binary,

@@ -162,6 +162,10 @@ enum { PUBLISH_BAD_UTF8 = -10, PUBLISH_BAD_EVENT = -11 };
  * hub_result, PUBLISH_BAD_UTF8 or PUBLISH_BAD_EVENT. */
 int worker_publish(struct worker *worker, slice topic, slice data, const publish_options *options,
                    hub_receipt *receipt);
+/* After HUB_LOG_STALLED: the same, when the log takes it. on_done is told in a drain, where no
+ * script may run; the rest of the commit is this function's to fill in. */
+void worker_publish_later(struct worker *worker, slice topic, slice data,
+                          const publish_options *options, struct commit *commit);
 /* Queues a signal to each subscriber's on_signal. The receipt's receivers count. */
 int worker_signal(struct worker *worker, slice topic, slice data, bool is_binary,
                   uint64_t origin_id, hub_receipt *receipt);

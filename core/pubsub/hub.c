@@ -23,6 +23,7 @@ struct hub *hub_new(const hub_options *options) {
   map_init(&hub->topics);
   list_init(&hub->by_sweep);
   list_init(&hub->by_publication);
+  list_init(&hub->commits);
   for (size_t i = 0; i < options->worker_count; i++) {
     inbox_init(&hub->inboxes[i], options->max_inbox_entries, options->max_inbox_bytes);
   }
@@ -32,7 +33,7 @@ struct hub *hub_new(const hub_options *options) {
 void hub_free(struct hub *hub) {
   if (hub == NULL) return;
   hub_lock(hub);
-  REQUIRE(hub->subscribers == 0);
+  REQUIRE(hub->subscribers == 0 && list_is_empty(&hub->commits));
   while (!list_is_empty(&hub->by_sweep)) {
     hub_forget(hub, LIST_OWNER(list_peek(&hub->by_sweep), struct hub_topic, by_sweep));
   }
@@ -200,6 +201,8 @@ void hub_attach(struct hub *hub, size_t worker, void (*wake)(void *context), voi
 
 void hub_detach(struct hub *hub, size_t worker) {
   struct inbox_batch left = {0};
+  struct list commits;
+  list_init(&commits);
   hub_lock(hub);
   struct inbox *inbox = hub_inbox(hub, worker);
   inbox->wake = NULL;
@@ -210,7 +213,9 @@ void hub_detach(struct hub *hub, size_t worker) {
     inbox_entry entry = left.entries[i];
     if (entry.message == NULL) inbox_push_task(inbox, entry.task, entry.context);
   }
+  hub_take_commits(hub, worker, &commits);
   hub_unlock(hub);
+  commits_fail(&commits);
   for (size_t i = 0; i < left.count; i++) {
     if (left.entries[i].message != NULL) message_release(left.entries[i].message);
   }
@@ -246,19 +251,23 @@ static void push_to_workers(struct hub *hub, size_t publisher, const struct hub_
 
 /* Empties a topic, which may not exist. A clear takes a number, so that a reader who missed it is
  * not complete; a live-only topic promises nothing and needs none. */
-static void clear_topic(struct hub *hub, slice name, struct hub_topic *topic,
-                        const topic_policy *policy) {
+static hub_result clear_topic(struct hub *hub, slice name, struct hub_topic *topic,
+                              const topic_policy *policy) {
+  bool is_logged = policy->history_count > 0;
+  hub_result result = is_logged ? hub_judge_log(hub) : HUB_OK;
+  if (result != HUB_OK) return result;
   if (topic != NULL) hub_keep_clear(hub, topic);
-  if (policy->history_count == 0) return;
+  if (!is_logged) return HUB_OK;
   uint64_t number = log_memory_next(&hub->log);
   if (topic != NULL) {
     topic->mark = number;
   } else {
     log_memory_push_mark(&hub->log, name, number);
   }
+  return HUB_OK;
 }
 
-/* Whether the publication can be: no effect if not. */
+/* Whether the publication can be kept: no effect if not. */
 static hub_result judge(const struct hub *hub, const struct hub_topic *topic,
                         const topic_policy *policy, const struct message *message) {
   size_t cost = message_cost_bytes(message);
@@ -268,7 +277,7 @@ static hub_result judge(const struct hub *hub, const struct hub_topic *topic,
     return HUB_FULL;
   }
   if (topic == NULL && hub->topics.count >= hub->options.max_topics) return HUB_LIMIT;
-  return HUB_OK;
+  return hub_judge_log(hub);
 }
 
 static void stamp(struct hub *hub, struct message *message, uint64_t number, uint64_t now_ms) {
@@ -294,7 +303,8 @@ static hub_result publish(struct hub *hub, size_t worker, slice name, struct mes
     /* No number of its own for the clear: the publication's tells of it. */
     if (is_clearing) hub_keep_clear(hub, topic);
   } else if (is_clearing) {
-    clear_topic(hub, name, topic, &policy);
+    hub_result result = clear_topic(hub, name, topic, &policy);
+    if (result != HUB_OK) return result;
   }
   stamp(hub, message, is_kept ? log_memory_next(&hub->log) : 0, now_ms);
   *receivers = topic != NULL ? topic->subscribers : 0;
@@ -313,41 +323,63 @@ static hub_result publish(struct hub *hub, size_t worker, slice name, struct mes
   return HUB_OK;
 }
 
-hub_result hub_publish(struct hub *hub, size_t worker, slice topic, struct message *message,
-                       hub_receipt *receipt) {
-  if (!hub_topic_name_is_valid(topic)) return HUB_BAD_TOPIC;
+hub_result hub_publish_locked(struct hub *hub, size_t worker, slice name, struct message *message,
+                              hub_receipt *receipt) {
   REQUIRE(message->release == 0);
   uint64_t receivers = 0;
-  hub_lock(hub);
-  hub_result result = publish(hub, worker, topic, message, &receivers);
-  hub_unlock(hub);
+  hub_result result = publish(hub, worker, name, message, &receivers);
   if (result != HUB_OK) return result;
   *receipt = (hub_receipt){.is_kept = message->number > 0, .receivers = receivers};
   memcpy(receipt->position.heads, message->heads, sizeof receipt->position.heads);
   return HUB_OK;
 }
 
-hub_result hub_clear(struct hub *hub, slice topic, hub_position *position) {
+hub_result hub_publish(struct hub *hub, size_t worker, slice topic, struct message *message,
+                       hub_receipt *receipt) {
   if (!hub_topic_name_is_valid(topic)) return HUB_BAD_TOPIC;
   hub_lock(hub);
+  hub_result result = hub_publish_locked(hub, worker, topic, message, receipt);
+  hub_unlock(hub);
+  return result;
+}
+
+hub_result hub_clear_locked(struct hub *hub, slice name, hub_position *position) {
   uint64_t now_ms = clock_now_ms();
-  struct hub_topic *found = find_topic(hub, topic, now_ms);
-  topic_policy policy = found != NULL ? found->policy : policies_find(hub->policies, topic);
-  clear_topic(hub, topic, found, &policy);
+  struct hub_topic *found = find_topic(hub, name, now_ms);
+  topic_policy policy = found != NULL ? found->policy : policies_find(hub->policies, name);
+  hub_result result = clear_topic(hub, name, found, &policy);
+  if (result != HUB_OK) return result;
   *position = hub_position_now(hub);
   if (found != NULL) forget_if_over(hub, found, now_ms);
-  hub_unlock(hub);
   return HUB_OK;
 }
 
-bool hub_remove(struct hub *hub, slice topic, uint64_t number) {
+hub_result hub_clear(struct hub *hub, slice topic, hub_position *position) {
+  if (!hub_topic_name_is_valid(topic)) return HUB_BAD_TOPIC;
   hub_lock(hub);
-  uint64_t now_ms = clock_now_ms();
-  struct hub_topic *found = find_topic(hub, topic, now_ms);
-  bool was_kept = found != NULL && hub_keep_remove(hub, found, number);
-  if (was_kept) forget_if_over(hub, found, now_ms);
+  hub_result result = hub_clear_locked(hub, topic, position);
   hub_unlock(hub);
-  return was_kept;
+  return result;
+}
+
+hub_result hub_remove_locked(struct hub *hub, slice name, uint64_t number, bool *was_kept) {
+  uint64_t now_ms = clock_now_ms();
+  struct hub_topic *found = find_topic(hub, name, now_ms);
+  *was_kept = false;
+  if (found == NULL) return HUB_OK;
+  hub_result result = hub_judge_log(hub);
+  if (result != HUB_OK) return result;
+  *was_kept = hub_keep_remove(hub, found, number);
+  if (*was_kept) forget_if_over(hub, found, now_ms);
+  return HUB_OK;
+}
+
+hub_result hub_remove(struct hub *hub, slice topic, uint64_t number, bool *was_kept) {
+  if (!hub_topic_name_is_valid(topic)) return HUB_BAD_TOPIC;
+  hub_lock(hub);
+  hub_result result = hub_remove_locked(hub, topic, number, was_kept);
+  hub_unlock(hub);
+  return result;
 }
 
 /* --- looking --- */

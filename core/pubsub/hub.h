@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "base/slice.h"
 #include "pubsub/history.h"
 #include "pubsub/inbox.h"
@@ -33,9 +34,11 @@ typedef struct {
 
 typedef enum {
   HUB_OK = 0,
-  HUB_BAD_TOPIC = -1, /* not a topic name: "topic" */
-  HUB_FULL = -2,      /* history refuses, or max_subscribers reached: "full" */
-  HUB_LIMIT = -3,     /* too many topics in all: "limit" */
+  HUB_BAD_TOPIC = -1,   /* not a topic name: "topic" */
+  HUB_FULL = -2,        /* history refuses, or max_subscribers reached: "full" */
+  HUB_LIMIT = -3,       /* too many topics in all: "limit" */
+  HUB_LOG_FAILED = -4,  /* the log cannot keep it: "log" */
+  HUB_LOG_STALLED = -5, /* the log takes nothing for now: hub_commit waits until it does */
 } hub_result;
 
 /* The heads of all logs: a position, before codec/position.h makes text of it. Entry 0 is the
@@ -64,7 +67,7 @@ void hub_set_policies(struct hub *hub, struct policies *policies);
  * called under the lock by other threads and must only signal. */
 void hub_attach(struct hub *hub, size_t worker, void (*wake)(void *context), void *context);
 /* It goes: nothing is pushed any more. Publications left in the inbox are released; tasks stay for
- * a last topics_drain, so that their contexts find somebody who frees them. */
+ * a last topics_drain, so that their contexts find somebody who frees them; its commits fail. */
 void hub_detach(struct hub *hub, size_t worker);
 /* Queues a task in the worker's inbox, in order with publications. False when not attached. */
 bool hub_post(struct hub *hub, size_t worker, inbox_task task, void *context);
@@ -86,8 +89,29 @@ hub_result hub_publish(struct hub *hub, size_t worker, slice topic, struct messa
 /* Empties a topic's history and takes a number, so that older positions are incomplete. A live-only
  * topic has nothing to empty and takes none. */
 hub_result hub_clear(struct hub *hub, slice topic, hub_position *position);
-/* Removes the publication with this number of the memory log. False when it is not kept. */
-bool hub_remove(struct hub *hub, slice topic, uint64_t number);
+/* Removes the publication with this number of the memory log. `*was_kept`: whether it was there. */
+hub_result hub_remove(struct hub *hub, slice topic, uint64_t number, bool *was_kept);
+
+/* What waits for its log: nobody is told of it before the log has taken it. */
+struct commit {
+  struct list link;
+  struct message *message; /* to be published; NULL: what is kept is cleared ... */
+  uint64_t number;         /* ... this publication of it; 0: all */
+  char *topic;             /* mem_copy */
+  size_t worker;
+  void (*on_done)(struct commit *commit);
+  hub_result result;
+  hub_receipt receipt; /* is_kept: of a publication that was removed, whether it was there */
+};
+/* Does that when the log takes it, behind what waits already, then tells on_done as a task of its
+ * worker; when that detaches earlier nothing is done, and hub_detach tells it, with HUB_LOG_FAILED.
+ * Takes over `message` and `topic`; the commit itself is the hub's until on_done. */
+void hub_commit(struct hub *hub, struct commit *commit);
+
+/* For tests: the memory log takes everything at once, until it is told to fail or to stall. What
+ * waits goes on, or fails, when it stalls no more. Any thread. */
+typedef enum { HUB_LOG_WORKS, HUB_LOG_FAILS, HUB_LOG_STALLS } hub_log_state;
+void hub_set_log_state(struct hub *hub, hub_log_state state);
 /* Subscribers on all workers; 0 for a topic that does not exist. */
 uint64_t hub_subscribers(struct hub *hub, slice topic);
 

@@ -45,7 +45,9 @@ struct hub {
   struct policies *policies;
   uint64_t policy_round; /* counts the changes of the policies */
   struct log_memory log;
-  uint64_t release; /* of the newest publication */
+  hub_log_state log_state;
+  struct list commits; /* the longest waiting first; none unless the log stalls */
+  uint64_t release;    /* of the newest publication */
   struct map topics;
   struct list by_sweep;       /* all topics, the one looked at longest ago first */
   struct list by_publication; /* topics with history, the least recently published first */
@@ -62,6 +64,23 @@ struct hub {
 /* Takes a topic without subscribers out of the registry; its history is lost. It stays valid until
  * hub_unlock. */
 void hub_forget(struct hub *hub, struct hub_topic *topic);
+
+/* hub_publish, hub_clear and hub_remove, of a topic's name that is valid. */
+hub_result hub_publish_locked(struct hub *hub, size_t worker, slice name, struct message *message,
+                              hub_receipt *receipt);
+hub_result hub_clear_locked(struct hub *hub, slice name, hub_position *position);
+hub_result hub_remove_locked(struct hub *hub, slice name, uint64_t number, bool *was_kept);
+
+/* --- hub_commit.c --- */
+
+static inline hub_result hub_judge_log(const struct hub *hub) {
+  if (__builtin_expect(hub->log_state == HUB_LOG_WORKS, 1)) return HUB_OK;
+  return hub->log_state == HUB_LOG_FAILS ? HUB_LOG_FAILED : HUB_LOG_STALLED;
+}
+/* Moves this worker's commits to `taken`, for commits_fail. */
+void hub_take_commits(struct hub *hub, size_t worker, struct list *taken);
+/* Not under the lock. */
+void commits_fail(struct list *taken);
 
 /* --- hub_keep.c --- */
 

@@ -213,9 +213,19 @@ hook_result task_run(struct task *task, int arguments) {
 
 /* --- suspending --- */
 
-static void task_wake(struct task *task) {
+/* The task waits no more. What is not there yet is freed when it comes. */
+static void forget_awaited(struct awaited *awaited) {
+  awaited->task = NULL;
+  if (awaited->is_done) awaited->free(awaited);
+}
+
+/* Ends the suspension. Returns what was awaited, for the caller to forget, or NULL. */
+static struct awaited *task_wake(struct task *task) {
   list_remove(&task->link);
   timer_stop(&task->script->worker->timers, &task->timer);
+  struct awaited *awaited = task->awaited;
+  task->awaited = NULL;
+  return awaited;
 }
 
 /* Its connection may go while the handler runs: it is held meanwhile. */
@@ -227,7 +237,8 @@ static void task_continue(struct task *task, int arguments) {
 }
 
 void task_cancel(struct task *task, const char *code) {
-  task_wake(task);
+  struct awaited *awaited = task_wake(task);
+  if (awaited != NULL) forget_awaited(awaited);
   task->ended = code;
   task_continue(task, script_push_failure(task->L, ended_message(code), code));
 }
@@ -238,9 +249,15 @@ static void on_task_due(struct timer *timer) {
     task_cancel(task, "timeout");
     return;
   }
-  task_wake(task);
-  lua_pushboolean(task->L, true);
-  task_continue(task, 1);
+  struct awaited *awaited = task_wake(task);
+  int results = 1;
+  if (awaited != NULL) {
+    results = awaited->push(awaited, task->L);
+    forget_awaited(awaited);
+  } else {
+    lua_pushboolean(task->L, true);
+  }
+  task_continue(task, results);
 }
 
 void tasks_cancel_all(struct script *script, const char *code) {
@@ -301,6 +318,23 @@ int task_suspend(lua_State *L, struct script *script, uint64_t wake_ms) {
   list_insert(&script->suspended, &task->link);
   task->is_suspending = true;
   return lua_yield(L, 0);
+}
+
+int task_await(lua_State *L, struct script *script, struct awaited *awaited) {
+  script->current->awaited = awaited;
+  awaited->task = script->current;
+  return task_suspend(L, script, UINT64_MAX);
+}
+
+void task_bring(struct awaited *awaited) {
+  struct task *task = awaited->task;
+  awaited->is_done = true;
+  if (task == NULL) {
+    awaited->free(awaited);
+    return;
+  }
+  task->wake_ms = clock_now_ms();
+  timer_start(&task->script->worker->timers, &task->timer, task->wake_ms);
 }
 
 uint64_t task_current_conn_id(const struct script *script) {

@@ -17,6 +17,16 @@
 #include "script/lua_generation.h"
 #include "script/lua_script.h"
 
+/* What a suspended task waits for, beside its deadline; embedded in whatever brings it. */
+struct awaited {
+  struct task *task; /* NULL: it waits no more */
+  bool is_done;
+  /* It is there: pushes what the call that suspended returns, and returns how many. */
+  int (*push)(struct awaited *awaited, lua_State *L);
+  /* It is there, and nobody will ask any more: frees all of it. */
+  void (*free)(struct awaited *awaited);
+};
+
 struct conn;
 struct every;
 struct exchange;
@@ -35,7 +45,8 @@ struct task {
   struct task *next_free;
   struct list link; /* in script->suspended, or on no list */
   struct timer timer;
-  uint64_t wake_ms;         /* when the sleep is over */
+  struct awaited *awaited;  /* NULL: it sleeps */
+  uint64_t wake_ms;         /* when the sleep is over; UINT64_MAX: not known */
   uint64_t deadline_ms;     /* UINT64_MAX: none; 0: not known, the handler has not suspended yet */
   uint64_t timeout_ms;      /* 0: none */
   const char *event;        /* "on_message": for the log */
@@ -113,6 +124,15 @@ void task_check_can_suspend(lua_State *L, struct script *script, const char *nam
 /* Suspends until `wake_ms` at the latest; the binding returns what this returns. After it Lua gets
  * true, or nil, message and code. */
 int task_suspend(lua_State *L, struct script *script, uint64_t wake_ms);
+/* Whether a suspension would end at once: then task_suspend gives what the binding returns. */
+static inline bool task_is_ended(const struct script *script) {
+  return script->current->ended != NULL;
+}
+/* Suspends until task_bring is told of `awaited`; not in a task that is ended. */
+int task_await(lua_State *L, struct script *script, struct awaited *awaited);
+/* It is there: its task goes on in the turn; where that has ended meanwhile (its connection went,
+ * its time was over) it is thrown away. On the worker; runs no script. */
+void task_bring(struct awaited *awaited);
 
 /* The connection whose handler runs: 0 for none. */
 uint64_t task_current_conn_id(const struct script *script);

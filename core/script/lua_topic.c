@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/mem.h"
 #include "codec/position.h"
 #include "gateway/gateway.h"
 #include "gateway/worker.h"
@@ -30,6 +31,8 @@ static int push_refusal(lua_State *L, int result) {
           "topic");
     case HUB_FULL:
       return script_push_failure(L, "the topic is full", "full");
+    case HUB_LOG_FAILED:
+      return script_push_failure(L, "the log could not keep it", "log");
     case PUBLISH_BAD_UTF8:
       return script_push_failure(L, "text must be UTF-8; binary = true publishes bytes", "utf8");
     case PUBLISH_BAD_EVENT:
@@ -38,6 +41,92 @@ static int push_refusal(lua_State *L, int result) {
       return script_push_failure(L, "too many topics", "limit");
   }
 }
+
+/* What perigee.publish returns. */
+static int push_published(lua_State *L, const struct script *script, int result,
+                          const hub_receipt *receipt) {
+  if (result != HUB_OK) return push_refusal(L, result);
+  if (receipt->is_kept) {
+    push_position(L, script, &receipt->position);
+  } else {
+    lua_pushboolean(L, true);
+  }
+  lua_pushnumber(L, (double)receipt->receivers);
+  return 2;
+}
+
+/* And perigee.clear, of a topic and of one publication. */
+static int push_cleared(lua_State *L, const struct script *script, int result,
+                        const hub_position *position) {
+  return result == HUB_OK ? push_position(L, script, position) : push_refusal(L, result);
+}
+
+static int push_removed(lua_State *L, int result, bool was_kept) {
+  if (result != HUB_OK) return push_refusal(L, result);
+  lua_pushboolean(L, was_kept);
+  return 1;
+}
+
+/* --- when the log takes its time --- */
+
+/* A call that is suspended until its log has taken what it says. */
+struct logged_call {
+  struct commit commit;
+  struct awaited awaited;
+  const struct script *script;
+  enum { CALL_PUBLISH, CALL_CLEAR, CALL_REMOVE } kind;
+};
+
+static int push_logged(struct awaited *awaited, lua_State *L) {
+  struct logged_call *call = CONTAINER_OF(awaited, struct logged_call, awaited);
+  const hub_receipt *receipt = &call->commit.receipt;
+  int result = (int)call->commit.result;
+  if (call->kind == CALL_PUBLISH) return push_published(L, call->script, result, receipt);
+  if (call->kind == CALL_REMOVE) return push_removed(L, result, receipt->is_kept);
+  return push_cleared(L, call->script, result, &receipt->position);
+}
+
+static void free_logged(struct awaited *awaited) {
+  mem_free(CONTAINER_OF(awaited, struct logged_call, awaited));
+}
+
+static void on_logged(struct commit *commit) {
+  task_bring(&CONTAINER_OF(commit, struct logged_call, commit)->awaited);
+}
+
+/* For a handler that can suspend and is not ended. */
+static struct logged_call *logged_call_new(const struct script *script, int kind) {
+  struct logged_call *call = mem_alloc_zero(sizeof *call);
+  call->commit.on_done = on_logged;
+  call->awaited.push = push_logged;
+  call->awaited.free = free_logged;
+  call->script = script;
+  call->kind = kind;
+  return call;
+}
+
+static int publish_later(lua_State *L, struct script *script, slice topic, slice data,
+                         const publish_options *options) {
+  task_check_can_suspend(L, script, "perigee.publish");
+  if (task_is_ended(script)) return task_suspend(L, script, 0);
+  struct logged_call *call = logged_call_new(script, CALL_PUBLISH);
+  worker_publish_later(script->worker, topic, data, options, &call->commit);
+  return task_await(L, script, &call->awaited);
+}
+
+/* `number` 0: everything. */
+static int clear_later(lua_State *L, struct script *script, slice topic, uint64_t number) {
+  task_check_can_suspend(L, script, "perigee.clear");
+  if (task_is_ended(script)) return task_suspend(L, script, 0);
+  struct logged_call *call = logged_call_new(script, number > 0 ? CALL_REMOVE : CALL_CLEAR);
+  call->commit.topic = mem_copy(topic);
+  call->commit.number = number;
+  call->commit.worker = script->worker->index;
+  hub_commit(hub_of(script), &call->commit);
+  return task_await(L, script, &call->awaited);
+}
+
+/* --- the functions --- */
 
 static void check_publish_options(lua_State *L, struct script *script, int index,
                                   publish_options *options) {
@@ -77,14 +166,8 @@ static int l_publish(lua_State *L) {
   hub_receipt receipt;
   int result = worker_publish(script->worker, topic, data, &options, &receipt);
 
-  if (result != HUB_OK) return push_refusal(L, result);
-  if (receipt.is_kept) {
-    push_position(L, script, &receipt.position);
-  } else {
-    lua_pushboolean(L, true);
-  }
-  lua_pushnumber(L, (double)receipt.receivers);
-  return 2;
+  if (result == HUB_LOG_STALLED) return publish_later(L, script, topic, data, &options);
+  return push_published(L, script, result, &receipt);
 }
 
 static int l_signal(lua_State *L) {
@@ -177,15 +260,19 @@ static int l_clear(lua_State *L) {
   slice topic = script_check_slice(L, 1);
   script_check_loaded(L, script, "perigee.clear");
   if (!lua_isnoneornil(L, 2)) {
-    uint64_t number;
-    bool is_known = position_find(script_check_slice(L, 2), hub_epoch(hub_of(script)), &number);
-    lua_pushboolean(L, is_known && hub_remove(hub_of(script), topic, number));
-    return 1;
+    uint64_t number = 0;
+    bool was_kept = false;
+    hub_result result = HUB_OK;
+    if (position_find(script_check_slice(L, 2), hub_epoch(hub_of(script)), &number)) {
+      result = hub_remove(hub_of(script), topic, number, &was_kept);
+    }
+    if (result == HUB_LOG_STALLED) return clear_later(L, script, topic, number);
+    return push_removed(L, result, was_kept);
   }
   hub_position position;
   hub_result result = hub_clear(hub_of(script), topic, &position);
-  if (result != HUB_OK) return push_refusal(L, result);
-  return push_position(L, script, &position);
+  if (result == HUB_LOG_STALLED) return clear_later(L, script, topic, 0);
+  return push_cleared(L, script, result, &position);
 }
 
 static int l_subscribers(lua_State *L) {

@@ -57,7 +57,7 @@ support.cdef([[
   int hub_publish(struct hub *hub, size_t worker, slice topic, struct message *message,
                   hub_receipt *receipt);
   int hub_clear(struct hub *hub, slice topic, hub_position *position);
-  bool hub_remove(struct hub *hub, slice topic, uint64_t number);
+  int hub_remove(struct hub *hub, slice topic, uint64_t number, bool *was_kept);
   uint64_t hub_subscribers(struct hub *hub, slice topic);
   int hub_history(struct hub *hub, slice topic, const hub_start *start, struct cut **cut,
                   hub_position *position, bool *is_complete);
@@ -293,7 +293,9 @@ function Hub:clear(topic)
 end
 
 function Hub:remove(topic, number)
-  return lib.hub_remove(self.hub, support.slice(topic), number)
+  local was_kept = ffi.new("bool[1]")
+  assert(lib.hub_remove(self.hub, support.slice(topic), number, was_kept) == M.OK)
+  return was_kept[0]
 end
 
 --- The messages, whether complete, and the position.

@@ -25,6 +25,7 @@ local perigee = {}
 ---| "full" # a topic with `full = "refuse"`, its `max_subscribers`, or the shared dictionaries
 ---| "json" # the text is not JSON
 ---| "limit" # a limit of the gateway, or `max_topics` of the route
+---| "log" # the log could not keep it
 ---| "retired" # the code was replaced by a reload, more than a minute ago
 ---| "stopping" # the gateway ends
 ---| "timeout" # the handler has been under way for longer than its route allows
@@ -49,7 +50,10 @@ function perigee.app() end
 
 --- Publishes to everyone who subscribes, on all workers. Returns before anything is written.
 ---
---- A string is published as it is; a table as JSON. Does not suspend.
+--- A string is published as it is; a table as JSON. Suspends only while the log of a topic with
+--- history takes its time, as a spec can have it (`server:stall_log`); what was said may then be kept
+--- although the suspension has ended with "closed", "timeout", "retired" or "stopping".
+--- What the log refused, nobody was told of.
 ---
 ---     perigee.publish("room:" .. name, { type = "said", text = text }, { except = conn })
 ---
@@ -58,7 +62,7 @@ function perigee.app() end
 --- @param opts? perigee.PublishOptions
 --- @return string|true|nil position `true` when the topic keeps nothing
 --- @return integer|string receivers how many subscribe; or the message
---- @return "topic"|"full"|"limit"|"utf8"|"too_large"? code
+--- @return "topic"|"full"|"limit"|"utf8"|"too_large"|"log"|"closed"|"timeout"|"retired"|"stopping"? code
 function perigee.publish(topic, data, opts) end
 
 --- Tells the `on_signal` of each subscriber, on any worker; nothing is sent to clients.
@@ -88,13 +92,13 @@ function perigee.signal(topic, data) end
 --- @return boolean|"topic"|"limit" complete false when something after `since` has been lost
 function perigee.history(topic, opts) end
 
---- Empties a topic, or removes one publication.
+--- Empties a topic, or removes one publication. Suspends as `publish` does.
 ---
 --- @param topic string
 --- @param position? string of the publication to remove
 --- @return string|boolean|nil position of the clearing; with `position` whether it was there
 --- @return string? message
---- @return "topic"|"limit"? code
+--- @return "topic"|"limit"|"log"|"closed"|"timeout"|"retired"|"stopping"? code
 function perigee.clear(topic, position) end
 
 --- Counts a topic's subscribers on all workers.

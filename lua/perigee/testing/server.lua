@@ -191,6 +191,27 @@ function Server:counters()
   return json.decode((self:command("counters", "^counters (%b{})$")))
 end
 
+local function set_log(self, state)
+  self:command("log " .. state, "^log " .. state .. "$")
+end
+
+--- From now on the log keeps nothing: `perigee.publish` and `perigee.clear` of topics with history
+--- return nil, message, "log", and nobody is told. Topics without history do not notice.
+function Server:fail_log()
+  set_log(self, "fails")
+end
+
+--- From now on the log takes its time: `perigee.publish` and `perigee.clear` of topics with history
+--- are suspended, until `mend_log`, or `fail_log`. Topics without history do not notice.
+function Server:stall_log()
+  set_log(self, "stalls")
+end
+
+--- The log works again: what waited for it goes on, in the order of the calls.
+function Server:mend_log()
+  set_log(self, "works")
+end
+
 --- The counters' stalls are those from here on.
 function Server:forget_stalls()
   self:command("forget", "^forgotten$")
