@@ -525,7 +525,7 @@ describe("What waits behind a suspended handler", function()
     for i = 1, 10 do
       ws:send(tostring(i))
     end
-    server:advance(60)
+    server:advance(60, { peers = true })
     for i = 1, 10 do
       ws:expect(tostring(i))
     end

@@ -253,7 +253,7 @@ describe("A rate", function()
       ws:send(tostring(i))
     end
     ws:send_close(1000, "done")
-    server:advance(100.5)
+    server:advance(100.5, { peers = true })
     for i = 1, 200 do
       ws:expect(tostring(i))
     end

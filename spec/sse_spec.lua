@@ -138,7 +138,7 @@ describe("An event stream", function()
     local stream = server:sse("/feed")
     assert.is_not_nil(stream:next_block().id)
     for _ = 1, 3 do
-      server:advance(15)
+      server:advance(15, { peers = true })
       stream:expect_comment()
     end
     server:request({ method = "POST", path = "/feed", body = "x" })

@@ -13,6 +13,8 @@ static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
 enum { NS_PER_MS = 1000000 };
 
 static _Atomic uint64_t advanced_ns;
+static _Atomic uint64_t peers_advanced_ns; /* advanced_ns but for what they were held for */
+static _Atomic bool is_holding_peers;
 static _Atomic uint64_t frozen_now_ns; /* zero while the clock runs */
 static _Atomic uint64_t frozen_wall_ns;
 
@@ -26,18 +28,28 @@ uint64_t clock_real_ns(void) {
   return read_clock(CLOCK_MONOTONIC);
 }
 
-static uint64_t moved(uint64_t ns) {
-  return ns + atomic_load_explicit(&advanced_ns, memory_order_relaxed);
+static uint64_t load(const _Atomic uint64_t *ns) {
+  return atomic_load_explicit(ns, memory_order_relaxed);
 }
 
 uint64_t clock_now_ns(void) {
-  uint64_t frozen = atomic_load_explicit(&frozen_now_ns, memory_order_relaxed);
-  return moved(frozen > 0 ? frozen : clock_real_ns());
+  uint64_t frozen = load(&frozen_now_ns);
+  return (frozen > 0 ? frozen : clock_real_ns()) + load(&advanced_ns);
 }
 
-uint64_t clock_ms_at(uint64_t real_ns) {
-  uint64_t frozen = atomic_load_explicit(&frozen_now_ns, memory_order_relaxed);
-  return moved(frozen > 0 ? frozen : real_ns) / NS_PER_MS;
+uint64_t clock_peers_ms(void) {
+  uint64_t frozen = load(&frozen_now_ns);
+  return ((frozen > 0 ? frozen : clock_real_ns()) + load(&peers_advanced_ns)) / NS_PER_MS;
+}
+
+uint64_t clock_peers_ms_at(uint64_t real_ns) {
+  uint64_t frozen = load(&frozen_now_ns);
+  return ((frozen > 0 ? frozen : real_ns) + load(&peers_advanced_ns)) / NS_PER_MS;
+}
+
+uint64_t clock_peers_due_ms(uint64_t peers_ms) {
+  if (peers_ms == UINT64_MAX || atomic_load(&is_holding_peers)) return UINT64_MAX;
+  return peers_ms + load(&advanced_ns) / NS_PER_MS - load(&peers_advanced_ns) / NS_PER_MS;
 }
 
 uint64_t clock_now_ms(void) {
@@ -45,9 +57,8 @@ uint64_t clock_now_ms(void) {
 }
 
 uint64_t clock_wall_ms(void) {
-  uint64_t frozen = atomic_load_explicit(&frozen_wall_ns, memory_order_relaxed);
-  uint64_t base = frozen > 0 ? frozen : read_clock(CLOCK_REALTIME);
-  return (base + atomic_load_explicit(&advanced_ns, memory_order_relaxed)) / NS_PER_MS;
+  uint64_t frozen = load(&frozen_wall_ns);
+  return ((frozen > 0 ? frozen : read_clock(CLOCK_REALTIME)) + load(&advanced_ns)) / NS_PER_MS;
 }
 
 void clock_freeze(void) {
@@ -62,12 +73,20 @@ bool clock_is_frozen(void) {
 
 clock_state clock_swap(clock_state state) {
   return (clock_state){atomic_exchange(&advanced_ns, state.advanced_ns),
+                       atomic_exchange(&peers_advanced_ns, state.peers_advanced_ns),
                        atomic_exchange(&frozen_now_ns, state.frozen_now_ns),
-                       atomic_exchange(&frozen_wall_ns, state.frozen_wall_ns)};
+                       atomic_exchange(&frozen_wall_ns, state.frozen_wall_ns),
+                       atomic_exchange(&is_holding_peers, state.is_holding_peers)};
 }
 
 void clock_advance(uint64_t ms) {
+  /* Peers' first: who asks clock_peers_due_ms in between is early and asks again, never late. */
+  if (!atomic_load(&is_holding_peers)) atomic_fetch_add(&peers_advanced_ns, ms * NS_PER_MS);
   atomic_fetch_add(&advanced_ns, ms * NS_PER_MS);
+}
+
+void clock_hold_peers(bool is_held) {
+  atomic_store(&is_holding_peers, is_held);
 }
 
 static struct tm broken_down(uint64_t wall_ms) {

@@ -13,9 +13,15 @@
 uint64_t clock_now_ms(void);
 uint64_t clock_now_ns(void);
 
-/* clock_now_ms as it was when clock_real_ns said this, but for what a test has moved since: for
- * those who share one look at the clock. */
-uint64_t clock_ms_at(uint64_t real_ns);
+/* The clock of peers, by which their silence is measured: it goes as clock_now_ms does, but stands
+ * still where a test moves time and holds it. */
+uint64_t clock_peers_ms(void);
+/* The same as it was when clock_real_ns said this, but for what a test has moved since: for those
+ * who share one look at the clock. */
+uint64_t clock_peers_ms_at(uint64_t real_ns);
+/* When it will be `peers_ms`, on clock_now_ms's scale. UINT64_MAX: never, as a `peers_ms` of
+ * UINT64_MAX, and while it is held. */
+uint64_t clock_peers_due_ms(uint64_t peers_ms);
 
 /* Unix time in milliseconds, moved by a test. */
 uint64_t clock_wall_ms(void);
@@ -30,15 +36,19 @@ bool clock_is_frozen(void);
 /* What tests have done to the clock; all zero: nothing. */
 typedef struct {
   uint64_t advanced_ns;
+  uint64_t peers_advanced_ns;
   uint64_t frozen_now_ns;
   uint64_t frozen_wall_ns;
+  bool is_holding_peers;
 } clock_state;
 /* For gateways that take turns on one thread, each with a clock of its own: sets another state and
  * returns what it was. */
 clock_state clock_swap(clock_state state);
-/* For tests: moves both clocks forward. Any thread; waking those who wait is the caller's affair.
- */
+/* For tests: moves all clocks forward. Any thread; waking those who wait is the caller's affair. */
 void clock_advance(uint64_t ms);
+/* For tests: from now on clock_advance leaves the clock of peers where it is, or moves it again.
+ * Who has asked clock_peers_due_ms before has to ask again. Any thread. */
+void clock_hold_peers(bool is_held);
 
 /* Room for clock_format_iso's and clock_format_http's text, with the NUL. */
 enum { CLOCK_ISO_BYTES = 32, CLOCK_HTTP_BYTES = 32 };

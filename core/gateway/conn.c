@@ -97,11 +97,11 @@ struct conn *conn_new(size_t size, const struct conn_ops *ops, struct worker *wo
   conn->route = route;
   conn->request = origin->request;
   conn->references = 1;
-  conn->last_heard_ms = clock_now_ms();
+  conn->last_heard_ms = clock_peers_ms();
   conn->next_tick_ms = UINT64_MAX;
   conn->due_ms = UINT64_MAX;
   if ((route->handlers & HANDLER_TICK) != 0 && route->options.tick_every_ms > 0) {
-    conn->next_tick_ms = conn->last_heard_ms + route->options.tick_every_ms;
+    conn->next_tick_ms = clock_now_ms() + route->options.tick_every_ms;
   }
   outbox_init(&conn->outbox, &outbox_events, conn->stream);
   outbox_take(&conn->outbox, origin->outbox);
@@ -255,7 +255,7 @@ uint64_t conn_run_ticks(struct conn *conn, uint64_t now_ms) {
 void conn_set_timer(struct conn *conn, uint64_t due_ms) {
   if (due_ms == UINT64_MAX) {
     timer_stop(&conn->worker->timers, &conn->timer);
-  } else {
+  } else if (!timer_is_started(&conn->timer) || conn->timer.due_ms != due_ms) {
     timer_start(&conn->worker->timers, &conn->timer, due_ms);
   }
 }

@@ -41,6 +41,9 @@ struct conn_ops {
   void (*close)(struct conn *conn, int code, slice reason);
   /* The timer fired. */
   void (*on_timer)(struct conn *conn, uint64_t now_ms);
+  /* Sets it to the earliest of what is pending: the clock of peers is held, or goes on. Only while
+   * there is a stream. */
+  void (*set_timer)(struct conn *conn);
   /* Everything queued is written. */
   void (*on_flushed)(struct conn *conn);
   /* Bytes waited behind a handler that is done now. */
@@ -107,10 +110,10 @@ struct conn {
   struct conn *next_runnable;
   char *close_reason; /* NULL: empty */
   struct timer timer;
-  uint64_t last_heard_ms;
-  uint64_t next_tick_ms; /* UINT64_MAX: never */
-  /* While a WebSocket is open its next ping; while a connection closes the end of our patience.
-   * UINT64_MAX: none. */
+  uint64_t last_heard_ms; /* by the clock of peers */
+  uint64_t next_tick_ms;  /* UINT64_MAX: never */
+  /* While a WebSocket is open its next ping, by the clock of peers; while a connection closes the
+   * end of our patience. UINT64_MAX: none. */
   uint64_t due_ms;
 };
 
@@ -244,7 +247,8 @@ void conn_end(struct conn *conn);
 void conn_end_soon(struct conn *conn);
 /* The stream is closed: what it held is gone too. Calls conn_end if nobody has. */
 void conn_detach_stream(struct conn *conn);
-/* Sets the timer to the earliest of what is pending; `due_ms` UINT64_MAX stops it. */
+/* Sets the timer; UINT64_MAX stops it. One that is due then anyhow keeps its place among those of
+ * that moment. */
 void conn_set_timer(struct conn *conn, uint64_t due_ms);
 /* Ticks that are due; returns when the next is (UINT64_MAX: never). */
 uint64_t conn_run_ticks(struct conn *conn, uint64_t now_ms);

@@ -55,10 +55,13 @@ static void settle(struct gateway *gateway) {
   for_all(gateway, worker_post_advance);
 }
 
-static void advance(struct gateway *gateway, slice argument) {
-  char *text = mem_copy(argument);
-  uint64_t left_ms = (uint64_t)(strtod(text, NULL) * 1000 + 0.5);
-  settle(gateway);
+/* The workers acknowledge with their next timers: while peers are held, none of peers' times. */
+static void hold_peers(struct gateway *gateway, bool is_held) {
+  clock_hold_peers(is_held);
+  for_all(gateway, worker_post_set_timers);
+}
+
+static void move_time(struct gateway *gateway, uint64_t left_ms) {
   while (left_ms > 0) {
     /* From timer to timer, so that those of all workers run in their order. */
     uint64_t now_ms = clock_now_ms();
@@ -68,6 +71,16 @@ static void advance(struct gateway *gateway, slice argument) {
     left_ms -= step_ms;
     settle(gateway);
   }
+}
+
+static void advance(struct gateway *gateway, slice argument) {
+  char *text = mem_copy(slice_split(&argument, ' '));
+  uint64_t ms = (uint64_t)(strtod(text, NULL) * 1000 + 0.5);
+  bool is_holding = ms > 0 && !slice_is_equal(argument, SLICE("peers"));
+  settle(gateway);
+  if (is_holding) hold_peers(gateway, true);
+  move_time(gateway, ms);
+  if (is_holding) hold_peers(gateway, false);
   hub_sweep(gateway->hub);
   say("advanced %s\n", text);
   mem_free(text);

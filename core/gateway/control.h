@@ -1,7 +1,10 @@
 /* Commands of a test on standard input, one a line, each answered by one line on standard output:
  *
  *   freeze             -> frozen: time stands still but for advance
- *   advance <seconds>  -> advanced <seconds>: moved, in steps, all that was due has been done
+ *   advance <seconds>  -> advanced <seconds>: moved, in steps, all that was due has been done; but
+ *                         the clock of peers stands still, so that nobody is pinged, or idle
+ *   advance <seconds> peers
+ *                      -> advanced <seconds>: the clock of peers is moved too
  *   counters           -> counters {json}
  *   forget             -> forgotten: the stalls that the counters tell of, so that what follows is
  *                         judged by itself

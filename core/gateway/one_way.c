@@ -9,9 +9,9 @@ void one_way_set_timer(struct conn *conn) {
   uint64_t due_ms = conn->due_ms;
   if (conn_is_open(conn)) {
     uint64_t every_ms = conn->route->options.ping_every_ms;
-    if (every_ms > 0 && conn->last_heard_ms + every_ms < due_ms) {
-      due_ms = conn->last_heard_ms + every_ms;
-    }
+    uint64_t idle_ms = every_ms > 0 ? conn->last_heard_ms + every_ms : UINT64_MAX;
+    idle_ms = clock_peers_due_ms(idle_ms);
+    if (idle_ms < due_ms) due_ms = idle_ms;
     if (conn->next_tick_ms < due_ms) due_ms = conn->next_tick_ms;
   }
   conn_set_timer(conn, due_ms);
@@ -26,8 +26,9 @@ bool one_way_run_timer(struct conn *conn, uint64_t now_ms) {
   if (!conn_is_open(conn)) return false;
   conn_run_ticks(conn, now_ms);
   uint64_t every_ms = conn->route->options.ping_every_ms;
-  if (every_ms == 0 || now_ms < conn->last_heard_ms + every_ms) return false;
-  conn->last_heard_ms = now_ms;
+  uint64_t peers_ms = clock_peers_ms();
+  if (every_ms == 0 || peers_ms < conn->last_heard_ms + every_ms) return false;
+  conn->last_heard_ms = peers_ms;
   return true;
 }
 

@@ -201,6 +201,7 @@ static const struct conn_ops ops = {
     .send = send_message,
     .close = close_conn,
     .on_timer = on_timer,
+    .set_timer = one_way_set_timer,
     .on_flushed = on_flushed,
     .on_ready = one_way_on_ready,
     .on_opened = on_opened,

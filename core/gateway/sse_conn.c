@@ -50,7 +50,7 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
 
 static void on_flushed(struct conn *conn) {
   /* The timer is set lazily: it finds out how long ago this was. */
-  conn->last_heard_ms = clock_now_ms();
+  conn->last_heard_ms = clock_peers_ms();
   one_way_on_flushed(conn);
 }
 
@@ -105,6 +105,7 @@ static const struct conn_ops ops = {
     .send = send_message,
     .close = close_conn,
     .on_timer = on_timer,
+    .set_timer = one_way_set_timer,
     .on_flushed = on_flushed,
     .on_ready = one_way_on_ready,
     .send_position = send_position,

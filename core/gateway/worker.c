@@ -520,6 +520,19 @@ void worker_post_collect(struct worker *worker) {
   hub_post(worker->topics.hub, worker->index, on_collect, worker);
 }
 
+static void on_set_timers(void *context) {
+  struct worker *worker = context;
+  for (struct list *link = worker->conns.next; link != &worker->conns; link = link->next) {
+    struct conn *conn = LIST_OWNER(link, struct conn, all);
+    if (conn->stream != NULL) conn->ops->set_timer(conn);
+  }
+  gateway_acknowledge(worker->gateway, timers_next_due_ms(&worker->timers));
+}
+
+void worker_post_set_timers(struct worker *worker) {
+  hub_post(worker->topics.hub, worker->index, on_set_timers, worker);
+}
+
 static void on_forget(void *context) {
   struct worker *worker = context;
   worker->stalls = (struct histogram){0};

@@ -139,6 +139,8 @@ void worker_post_stop(struct worker *worker);
  * calls gateway_acknowledge when it is done. */
 void worker_post_advance(struct worker *worker);
 void worker_post_collect(struct worker *worker);
+/* The same: connections set their timers anew, as the clock of peers is held or goes on. */
+void worker_post_set_timers(struct worker *worker);
 /* The same: the stalls so far are forgotten. */
 void worker_post_forget(struct worker *worker);
 

@@ -73,16 +73,19 @@ static uint64_t earlier(uint64_t a, uint64_t b) {
   return a < b ? a : b;
 }
 
-static void set_timer(struct ws_conn *ws) {
-  struct conn *conn = &ws->conn;
-  uint64_t due_ms = conn->due_ms;
-  if (conn_is_open(conn)) {
-    due_ms = earlier(due_ms, conn->next_tick_ms);
-    if (ws->rate != NULL) due_ms = earlier(due_ms, ws->rate->due_ms);
-    if (conn->route->options.idle_timeout_ms > 0 && !conn->is_unread) {
-      due_ms = earlier(due_ms, conn->last_heard_ms + conn->route->options.idle_timeout_ms);
-    }
+static void set_timer(struct conn *conn) {
+  if (!conn_is_open(conn)) {
+    conn_set_timer(conn, conn->due_ms);
+    return;
   }
+  const struct ws_rate *rate = ws_of(conn)->rate;
+  uint64_t peers_due_ms = conn->due_ms;
+  if (conn->route->options.idle_timeout_ms > 0 && !conn->is_unread) {
+    uint64_t idle_ms = conn->last_heard_ms + conn->route->options.idle_timeout_ms;
+    peers_due_ms = earlier(peers_due_ms, idle_ms);
+  }
+  uint64_t due_ms = earlier(clock_peers_due_ms(peers_due_ms), conn->next_tick_ms);
+  if (rate != NULL) due_ms = earlier(due_ms, rate->due_ms);
   conn_set_timer(conn, due_ms);
 }
 
@@ -104,11 +107,12 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
     return;
   }
   if (conn_is_open(conn)) { /* a tick may have closed it */
-    uint64_t quiet_ms = now_ms - conn->last_heard_ms;
+    uint64_t peers_ms = clock_peers_ms();
+    uint64_t quiet_ms = peers_ms - conn->last_heard_ms;
     if (options->idle_timeout_ms > 0 && !conn->is_unread && quiet_ms >= options->idle_timeout_ms) {
       conn_begin_close(conn, WS_CLOSE_NORMAL, SLICE("idle for too long"));
-    } else if (now_ms >= conn->due_ms) {
-      conn->due_ms = now_ms + options->ping_every_ms;
+    } else if (peers_ms >= conn->due_ms) {
+      conn->due_ms = peers_ms + options->ping_every_ms;
       if (!conn->is_unread) push_frame(conn, WS_OPCODE_PING, SLICE(""));
     }
     if (ws->rate != NULL && now_ms >= ws->rate->due_ms) {
@@ -117,7 +121,7 @@ static void on_timer(struct conn *conn, uint64_t now_ms) {
       on_ready(conn);
     }
   }
-  set_timer(ws);
+  set_timer(conn);
 }
 
 /* --- the end --- */
@@ -138,7 +142,7 @@ static void finish(struct ws_conn *ws) {
   }
   stream_shutdown(conn->stream);
   conn->due_ms = clock_now_ms() + conn->worker->limits->linger_timeout * 1000;
-  set_timer(ws);
+  set_timer(conn);
 }
 
 static void on_flushed(struct conn *conn) {
@@ -152,7 +156,7 @@ static void close_conn(struct conn *conn, int code, slice reason) {
   /* The peer's close frame has to be read, whatever waits in front of it. */
   if (conn->is_unread) worker_make_runnable(conn->worker, conn);
   conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
-  set_timer(ws);
+  set_timer(conn);
 }
 
 /* The peer broke a rule: it is told why, and nothing more is heard. */
@@ -173,7 +177,7 @@ static void on_peer_close(struct ws_conn *ws, uint16_t code, slice reason) {
     conn->state = CONN_CLOSING;
     push_close(ws, code, reason);
     conn->due_ms = clock_now_ms() + conn->worker->limits->close_timeout * 1000;
-    set_timer(ws);
+    set_timer(conn);
   }
   conn_end(conn);
   finish(ws);
@@ -249,7 +253,7 @@ static bool has_to_wait(struct ws_conn *ws) {
   uint64_t wait_ms = rate_wait_ms(&ws->rate->bucket, &ws->conn.route->options);
   if (wait_ms == 0) return false;
   ws->rate->due_ms = clock_now_ms() + wait_ms;
-  set_timer(ws);
+  set_timer(&ws->conn);
   return true;
 }
 
@@ -298,14 +302,14 @@ void ws_conn_feed(struct conn *conn, char *data, size_t len) {
 static void on_read(void *owner, char *data, size_t len) {
   struct ws_conn *ws = owner;
   struct worker *worker = ws->conn.worker;
-  ws->conn.last_heard_ms = clock_ms_at(worker->streams.polled_ns);
+  ws->conn.last_heard_ms = clock_peers_ms_at(worker->streams.polled_ns);
   ws_conn_feed(&ws->conn, data, len);
   worker_after_event(worker);
 }
 
 static void on_ready(struct conn *conn) {
   struct ws_conn *ws = ws_of(conn);
-  conn->last_heard_ms = clock_now_ms(); /* the idle clock stood still */
+  conn->last_heard_ms = clock_peers_ms(); /* the idle clock stood still */
   if (ws->input != NULL) {
     struct buf unread = ws->input->unread;
     buf_init(&ws->input->unread, 0);
@@ -313,7 +317,7 @@ static void on_ready(struct conn *conn) {
     buf_deinit(&unread);
   }
   if (!conn->is_unread && conn->stream != NULL) stream_set_reading(conn->stream, true);
-  set_timer(ws);
+  set_timer(conn);
 }
 
 static void on_end(void *owner, int error) {
@@ -383,9 +387,9 @@ static void on_route(struct conn *conn, const route_options *before) {
   }
   if (options->ping_every_ms != before->ping_every_ms) {
     conn->due_ms =
-        options->ping_every_ms > 0 ? clock_now_ms() + options->ping_every_ms : UINT64_MAX;
+        options->ping_every_ms > 0 ? clock_peers_ms() + options->ping_every_ms : UINT64_MAX;
   }
-  set_timer(ws);
+  set_timer(conn);
 }
 
 static void deinit(struct conn *conn) {
@@ -401,6 +405,7 @@ static const struct conn_ops ops = {
     .send = send_message,
     .close = close_conn,
     .on_timer = on_timer,
+    .set_timer = set_timer,
     .on_flushed = on_flushed,
     .on_ready = on_ready,
     .on_route = on_route,
@@ -427,6 +432,6 @@ struct conn *ws_conn_open(struct worker *worker, const conn_origin *origin, int 
   } else {
     conn_open(conn);
   }
-  set_timer(ws);
+  set_timer(conn);
   return conn;
 }

@@ -76,13 +76,13 @@ function Reader:wait_until(is_done, expected, seconds)
   end
 end
 
---- Whether it reads and answers while time is moved.
+--- Whether something can still come.
 function Reader:is_live()
   local conn = self.conn
-  return conn.fd ~= nil and not conn.ended and not self.closed and self.auto_pong ~= false
+  return conn.fd ~= nil and not conn.ended and not self.closed
 end
 
---- Reads what has come, and so answers pings, without waiting; not when it is paused. For advance.
+--- Reads what has come, without waiting; not when it is paused. For advance.
 function Reader:catch_up()
   while self:is_live() and not self.conn.paused and self:pump(posix.now()) do
   end

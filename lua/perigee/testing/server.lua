@@ -35,8 +35,9 @@ local COUNTED = {
 local MOVING =
   { "connections", "http", "requests", "messages", "subscriptions", "tasks", "releases" }
 
--- Clients answer pings this often while time is moved: well before idle_timeout, which is 60 s.
-local PUMP_SECONDS = 5
+-- Clients read this often while time is moved: what an hour of publications brings does not fit into a
+-- socket, and a client that leaves it there is closed.
+local READ_SECONDS = 5
 
 M.Server = Server
 
@@ -302,7 +303,6 @@ function Server:settle()
   end
 end
 
--- Clients that are there, read, and answer pings.
 local function live_clients(self)
   local live = {}
   for _, client in ipairs(self.clients) do
@@ -313,25 +313,34 @@ local function live_clients(self)
   return live
 end
 
+-- How long peers have been silent stands still, and the spec's clients read.
+local function advance_reading(self, seconds)
+  local live = live_clients(self)
+  while seconds > 0 do
+    local step = #live > 0 and math.min(seconds, READ_SECONDS) or seconds
+    self:command(("advance %.3f"):format(step), "^advanced ")
+    seconds = seconds - step
+    for _, client in ipairs(live) do
+      client:catch_up()
+    end
+  end
+end
+
 --- Moves the clock. Visits every deadline of all workers in order; returns when all is quiet.
 ---
---- Meanwhile the spec's clients read, and answer pings, as browsers do, so that an hour does not close
---- them; with `peers = true` they do not, and the gateway's idle timeouts end them.
+--- How long peers have been silent stands still meanwhile: no WebSocket is pinged or idle for too long,
+--- no event stream gets a comment for being idle, no long-poll an answer without events. The spec's
+--- clients read every 5 s of it. With `peers = true` peers are silent for this long, and do not read.
 ---
 --- @param seconds number
 --- @param options? { peers?: boolean }
 function Server:advance(seconds, options)
   failure.check_options(options, "server:advance", { peers = "boolean" })
   self:settle()
-  local live = options and options.peers and {} or live_clients(self)
-  local left = seconds
-  while left > 0 do
-    local step = #live > 0 and math.min(left, PUMP_SECONDS) or left
-    self:command(("advance %.3f"):format(step), "^advanced ")
-    left = left - step
-    for _, client in ipairs(live) do
-      client:catch_up()
-    end
+  if options and options.peers then
+    self:command(("advance %.3f peers"):format(seconds), "^advanced ")
+  else
+    advance_reading(self, seconds)
   end
   self:settle()
 end
