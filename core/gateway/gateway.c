@@ -1,12 +1,10 @@
 #include "gateway/gateway.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -146,79 +144,11 @@ void gateway_wait_for_acknowledgements(struct gateway *gateway) {
 
 /* --- start --- */
 
-/* Before anyone is told where: who connects early waits in the queue. In the order of the workers:
- * the kernel numbers the sockets of a port as they begin to listen, and stall.c goes by these
- * numbers. */
-static void listen_in_order(const listener_address *address) {
-  for (size_t i = 0; i < address->count; i++) {
-    listen(address->sockets[i], LISTENER_BACKLOG);
-  }
-}
-
-static bool add_listener(struct listeners *listeners, const struct config *config,
-                         const char *where, size_t sockets) {
-  char error[512];
-  listener_address *address = &listeners->addresses[listeners->count];
-  unsigned user_timeout_s = (unsigned)config->limits.user_timeout;
-  if (listener_bind(where, sockets, user_timeout_s, address, error, sizeof error) < 0) {
-    fprintf(stderr, "perigee: %s\n", error);
-    return false;
-  }
-  /* A worker's own is for tests, beside whose clock the kernel's would count. */
-  if (listeners->test_count == 0) listener_defer(address);
-  listen_in_order(address);
-  listeners->count++;
-  return true;
-}
-
-static bool bind_listeners(struct listeners *listeners, const struct config *config) {
-  size_t workers = config->workers;
-  listeners->addresses =
-      mem_alloc_zero((CONFIG_LISTENS + CONFIG_WORKERS_MAX) * sizeof *listeners->addresses);
-  if (config->listen_count == 0) {
-    if (!add_listener(listeners, config, "127.0.0.1:3000", workers)) return false;
-    if (listener_has_ipv6() && !add_listener(listeners, config, "[::1]:3000", workers)) {
-      return false;
-    }
-  }
-  for (size_t i = 0; i < config->listen_count; i++) {
-    if (!add_listener(listeners, config, config->listens[i], workers)) return false;
-  }
-  if (!config->is_test) return true;
-  listeners->test_count = workers;
-  for (size_t i = 0; i < workers; i++) {
-    if (!add_listener(listeners, config, "127.0.0.1:0", 1)) return false;
-  }
-  return true;
-}
-
-static void close_listeners(struct listeners *listeners) {
-  for (size_t i = 0; i < listeners->count; i++) listener_close(&listeners->addresses[i]);
-  mem_free(listeners->addresses);
-  *listeners = (struct listeners){NULL, 0, 0};
-}
-
-/* The sockets of one worker: its share of each listener, and in test mode its own. */
-static size_t take_sockets(struct gateway *gateway, size_t worker, int *sockets) {
-  struct listeners *listeners = &gateway->listeners;
-  size_t ordinary = listeners->count - listeners->test_count;
-  size_t count = 0;
-  for (size_t i = 0; i < ordinary; i++) {
-    sockets[count++] = listeners->addresses[i].sockets[worker];
-    listeners->addresses[i].sockets[worker] = -1;
-  }
-  if (listeners->test_count > 0) {
-    sockets[count++] = listeners->addresses[ordinary + worker].sockets[0];
-    listeners->addresses[ordinary + worker].sockets[0] = -1;
-  }
-  return count;
-}
-
 static void start_workers(struct gateway *gateway) {
   gateway->workers = mem_alloc_zero(gateway->worker_count * sizeof *gateway->workers);
-  int sockets[CONFIG_LISTENS + 2];
+  int sockets[LISTENERS_A_WORKER];
   for (size_t i = 0; i < gateway->worker_count; i++) {
-    size_t count = take_sockets(gateway, i, sockets);
+    size_t count = listeners_take(&gateway->listeners, i, sockets);
     worker_start(&gateway->workers[i], gateway, i, gateway->hooks, sockets, count);
   }
 }
@@ -246,15 +176,6 @@ static bool judge_loads(struct gateway *gateway) {
   if (gateway->may_go_on) wait_until(gateway, &gateway->ready_count, gateway->worker_count);
   pthread_mutex_unlock(&gateway->lock);
   return is_good;
-}
-
-static void say_listening(const struct listeners *listeners) {
-  size_t ordinary = listeners->count - listeners->test_count;
-  for (size_t i = 0; i < ordinary; i++) printf("listening on %s\n", listeners->addresses[i].name);
-  for (size_t i = ordinary; i < listeners->count; i++) {
-    printf("worker %zu listening on %s\n", i - ordinary + 1, listeners->addresses[i].name);
-  }
-  fflush(stdout);
 }
 
 /* --- the main thread's loop --- */
@@ -487,7 +408,7 @@ static void announce(const struct gateway *gateway) {
   if (gateway->supervisor != NULL) {
     supervise_beat(gateway->supervisor);
   } else {
-    say_listening(&gateway->listeners);
+    listeners_announce(&gateway->listeners);
   }
 }
 
@@ -562,12 +483,12 @@ static int run_supervised(void *context, const struct supervise_link *supervisor
 
 static void on_ready(void *context) {
   const gateway_parts *parts = context;
-  say_listening(&parts->listeners);
+  listeners_announce(&parts->listeners);
 }
 
 static void stop_listening(void *context) {
   gateway_parts *parts = context;
-  close_listeners(&parts->listeners);
+  listeners_close(&parts->listeners);
 }
 
 static int supervise(gateway_parts *parts) {
@@ -585,9 +506,9 @@ int gateway_run(const struct config *given, const struct hooks *hooks) {
   if (given->is_check) return run(&parts, NULL);
   raise_descriptors(&parts.config);
   int code = 1;
-  if (bind_listeners(&parts.listeners, &parts.config)) {
+  if (listeners_bind(&parts.listeners, &parts.config)) {
     code = parts.config.is_supervised ? supervise(&parts) : run(&parts, NULL);
   }
-  close_listeners(&parts.listeners);
+  listeners_close(&parts.listeners);
   return code;
 }

@@ -10,21 +10,14 @@
 #include "base/buf.h"
 #include "gateway/addresses.h"
 #include "gateway/gateway.h"
+#include "gateway/listeners.h"
 #include "gateway/reload.h"
 #include "gateway/secrets.h"
 #include "gateway/stall.h"
-#include "net/listener.h"
 
 struct control_socket;
 struct dev;
 struct supervise_link;
-
-/* What is bound, before the first thread: with --supervise the parent's, and every child's. */
-struct listeners {
-  listener_address *addresses; /* the ordinary ones, then in test mode one per worker */
-  size_t count;
-  size_t test_count;
-};
 
 struct gateway {
   const struct config *config;

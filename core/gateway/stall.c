@@ -118,7 +118,7 @@ static void join_groups(struct gateway *gateway) {
   struct stall_watch *watch = &gateway->stall;
   const struct listeners *listeners = &gateway->listeners;
   if (gateway->worker_count < 2 || gateway->config->stall_timeout_ms == 0) return;
-  for (size_t i = 0; i < listeners->count - listeners->test_count; i++) {
+  for (size_t i = 0; i < listeners_ordinary_count(listeners); i++) {
     if (listeners->addresses[i].is_unix) continue;
     int group = fcntl(listeners->addresses[i].sockets[0], F_DUPFD_CLOEXEC, 0);
     if (group < 0) continue;
