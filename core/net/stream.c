@@ -67,7 +67,8 @@ static void end(struct plain *plain, int error) {
   plain->stream.events->on_end(plain->stream.owner, error);
 }
 
-static void read_some(struct plain *plain) {
+/* Inline: once an event. */
+static inline __attribute__((always_inline)) void read_some(struct plain *plain) {
   struct stream_loop *loop = plain->loop;
   ssize_t len = socket_receive(plain->fd, loop->read_buffer, loop->read_bytes);
   if (len > 0) {
