@@ -575,3 +575,43 @@ describe("A running gateway", function()
     assert.is_true(tonumber(status:match("FDSize:%s*(%d+)")) >= 3000)
   end)
 end)
+
+-- One poll tells of all of them, and their handlers take so long that a poll comes before all have been
+-- heard. Half have gone meanwhile: what is published breaks their streams before they are looked at.
+it(
+  "Who is heard after a later poll only is heard all the same, beside those who have gone",
+  function()
+    local CLIENTS = 200
+    local server = gateway.start({
+      app = [[
+      app:websocket("/", {
+        on_open = function(conn) conn:subscribe("all") end,
+        on_message = function(conn, data)
+          local until_then = os.clock() + 0.0003
+          while os.clock() < until_then do end
+          conn:send("heard " .. data)
+          perigee.publish("all", "x")
+        end,
+      })
+    ]],
+    })
+    local staying, going = {}, {}
+    for i = 1, CLIENTS / 2 do
+      staying[i], going[i] = server:websocket("/"), server:websocket("/")
+    end
+    for _ = 1, 3 do
+      server:stall(1, 0.2)
+      for i, client in ipairs(staying) do
+        client:send(tostring(i))
+        if going[i] then
+          going[i]:reset()
+        end
+      end
+      going = {}
+      for i, client in ipairs(staying) do
+        client:expect_later("heard " .. i)
+      end
+    end
+    server:wait_for({ connections = CLIENTS / 2 })
+  end
+)

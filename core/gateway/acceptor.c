@@ -48,7 +48,8 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
   (void)status; /* accepting tells */
   (void)events;
   stream_loop_event(&worker->streams);
-  for (int count = 0; count < ACCEPTS_A_POLL; count++) {
+  worker->streams.is_poll_due = false;
+  for (int count = 0; count < ACCEPTS_A_POLL && !worker->streams.is_poll_due; count++) {
     char address[STREAM_ADDRESS_BYTES];
     int error;
     struct stream *stream =

@@ -258,6 +258,8 @@ void worker_after_event(struct worker *worker) {
     if (count % EVENTS_A_CHECK != 0 || !is_turn_due(worker)) return;
   }
   run_turn(worker);
+  struct stream_loop *streams = &worker->streams;
+  streams->is_poll_due = worker->turn_checked_ns - streams->polled_ns >= TURN_BUDGET_NS;
 }
 
 static void on_idle(uv_idle_t *idle) {

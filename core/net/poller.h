@@ -45,6 +45,9 @@ static inline int poller_take(int poller, poller_event *events, int max) {
 static inline void *poller_owner(const poller_event *event) {
   return event->data.ptr;
 }
+static inline void poller_set_owner(poller_event *event, void *owner) {
+  event->data.ptr = owner;
+}
 static inline bool poller_can_read(const poller_event *event) {
   return (event->events & EPOLLIN) != 0;
 }

@@ -11,7 +11,13 @@
 #include "net/poller.h"
 #include "net/socket_call.h"
 
-enum { EVENTS_A_POLL = 128 }; /* all are told before the next: more would hold up the rest longer */
+enum { EVENTS_A_POLL = 256 };
+
+struct stream_ready {
+  poller_event events[EVENTS_A_POLL]; /* events[next .. count) */
+  int next;
+  int count;
+};
 
 /* What a full socket has left of a write, until it is taken. */
 struct rest {
@@ -106,7 +112,8 @@ static void write_rest(struct plain *plain) {
   plain->stream.events->on_writable(plain->stream.owner, taken < 0 ? taken : 0);
 }
 
-/* A stream that was closed meanwhile is still there: it goes in stream_loop_sweep. */
+/* A stream that was closed meanwhile is still there: it goes in stream_loop_sweep. An event that
+ * had to wait may be over: then there is nothing to read, or no place to write to. */
 static void on_event(const poller_event *event) {
   struct plain *plain = poller_owner(event);
   bool is_over = poller_is_over(event);
@@ -124,11 +131,26 @@ static void on_ready(uv_poll_t *poll, int status, int events) {
   (void)status;
   (void)events;
   struct stream_loop *loop = poll->data;
+  struct stream_ready *ready = loop->ready;
   stream_loop_event(loop);
-  poller_event ready[EVENTS_A_POLL];
-  /* What is left when all are used is there again after the next poll. */
-  int count = poller_take(loop->poller, ready, EVENTS_A_POLL);
-  for (int i = 0; i < count; i++) on_event(&ready[i]);
+  loop->is_poll_due = false;
+  /* What the poll before had no time for comes first: nobody waits behind those who always have
+   * something to say. */
+  if (ready->next == ready->count) {
+    ready->count = poller_take(loop->poller, ready->events, EVENTS_A_POLL);
+    ready->next = 0;
+  }
+  int next = ready->next;
+  while (next < ready->count && !loop->is_poll_due) on_event(&ready->events[next++]);
+  ready->next = next;
+}
+
+/* A stream goes: what was told of it and still waits is nobody's. */
+static void forget_events(struct stream_ready *ready, const struct plain *plain) {
+  static struct plain gone = {.is_closed = true};
+  for (int i = ready->next; i < ready->count; i++) {
+    if (poller_owner(&ready->events[i]) == plain) poller_set_owner(&ready->events[i], &gone);
+  }
 }
 
 /* --- what a stream does --- */
@@ -258,6 +280,7 @@ struct stream *stream_accept(struct stream_loop *loop, int listener, bool has_in
 
 void stream_loop_open(struct stream_loop *loop, uv_loop_t *uv_loop, size_t read_bytes) {
   *loop = (struct stream_loop){.read_buffer = mem_alloc(read_bytes), .read_bytes = read_bytes};
+  loop->ready = mem_alloc_zero(sizeof *loop->ready);
   loop->poller = poller_open();
   REQUIRE(loop->poller >= 0);
   REQUIRE(uv_poll_init(uv_loop, &loop->poll, loop->poller) == 0);
@@ -269,6 +292,7 @@ void stream_loop_close(struct stream_loop *loop) {
   REQUIRE(loop->closed == NULL);
   uv_close((uv_handle_t *)&loop->poll, NULL);
   close(loop->poller);
+  mem_free(loop->ready);
   mem_free(loop->read_buffer);
 }
 
@@ -276,6 +300,7 @@ void stream_loop_sweep(struct stream_loop *loop) {
   while (loop->closed != NULL) {
     struct plain *plain = plain_of(loop->closed);
     loop->closed = plain->link.next;
+    forget_events(loop->ready, plain);
     plain->stream.events->on_closed(plain->stream.owner);
     mem_free(plain);
   }

@@ -46,10 +46,14 @@ struct stream {
   void *owner;
 };
 
+/* What the poller has told and nobody has looked at yet; private to stream.c. */
+struct stream_ready;
+
 /* What the streams of one loop share. */
 struct stream_loop {
   uv_poll_t poll; /* of `poller` */
   int poller;
+  struct stream_ready *ready;
   char *read_buffer;
   size_t read_bytes;
   struct stream *closed; /* on_closed is not told yet */
@@ -59,6 +63,9 @@ struct stream_loop {
   /* When the poll returned whose events are told; 0 until the first of them, as the loop tells
    * events from within its poll. */
   uint64_t polled_ns;
+  /* The events of this poll have taken their time: who goes through many stops, and finds the rest
+   * after the next. Set by whoever they are told; begins anew with each who goes through them. */
+  bool is_poll_due;
 };
 
 /* An event begins; to be called first by whoever is told one, so that its time is counted. */
