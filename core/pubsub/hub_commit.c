@@ -14,6 +14,9 @@ static void on_committed(void *context) {
 
 static void run(struct hub *hub, struct commit *commit) {
   slice topic = slice_of_string(commit->topic);
+  /* Before it publishes: a publisher's own worker is not woken by that, and it may be asleep. */
+  struct inbox *inbox = hub_inbox(hub, commit->worker);
+  bool was_empty = inbox->count == 0;
   if (commit->message != NULL) {
     commit->result =
         hub_publish_locked(hub, commit->worker, topic, commit->message, &commit->receipt);
@@ -22,8 +25,6 @@ static void run(struct hub *hub, struct commit *commit) {
   } else {
     commit->result = hub_clear_locked(hub, topic, &commit->receipt.position);
   }
-  struct inbox *inbox = hub_inbox(hub, commit->worker);
-  bool was_empty = inbox->count == 0;
   inbox_push_task(inbox, on_committed, commit);
   if (was_empty) inbox->wake(inbox->wake_context);
 }

@@ -58,6 +58,14 @@ support.cdef([[
                   hub_receipt *receipt);
   int hub_clear(struct hub *hub, slice topic, hub_position *position);
   int hub_remove(struct hub *hub, slice topic, uint64_t number, bool *was_kept);
+  struct list { struct list *next, *prev; };
+  struct commit {
+    struct list link; struct message *message; uint64_t number; char *topic; size_t worker;
+    void (*on_done)(struct commit *commit); int result; hub_receipt receipt;
+  };
+  void hub_commit(struct hub *hub, struct commit *commit);
+  void hub_set_log_state(struct hub *hub, int state);
+  char *mem_copy(slice bytes);
   uint64_t hub_subscribers(struct hub *hub, slice topic);
   int hub_history(struct hub *hub, slice topic, const hub_start *start, struct cut **cut,
                   hub_position *position, bool *is_complete);
@@ -106,6 +114,7 @@ local M = { lib = lib }
 
 M.OK, M.BAD_TOPIC, M.FULL, M.LIMIT = 0, -1, -2, -3
 M.BINARY, M.TRANSIENT, M.CLEAR, M.SIGNAL = 1, 2, 4, 8
+M.LOG_WORKS, M.LOG_FAILS, M.LOG_STALLS = 0, 1, 2
 local NO_LIMIT = 0xFFFFFFFFFFFFFFFFULL
 
 --- From now on time stands still, in every spec of this process.
@@ -192,6 +201,16 @@ local on_task = ffi.cast("void (*)(void *)", function(context)
   local task = tasks[number]
   tasks[number] = nil
   task()
+end)
+
+local commits = {}
+local function address_of(commit)
+  return tonumber(ffi.cast("intptr_t", ffi.cast("struct commit *", commit)))
+end
+local on_committed = ffi.cast("void (*)(struct commit *)", function(commit)
+  local address = address_of(commit)
+  table.insert(commits[address].done, commit.result)
+  commits[address] = nil
 end)
 
 local Hub = {}
@@ -284,6 +303,23 @@ function Hub:publish(topic, data, opts)
     return nil, result
   end
   return tonumber(receipt.position.heads[0]), tonumber(receipt.receivers), receipt.is_kept
+end
+
+function Hub:set_log_state(state)
+  lib.hub_set_log_state(self.hub, state)
+end
+
+--- A publication that waits for the log. Returns a list: its result, once its worker was told.
+function Hub:commit(topic, data, worker)
+  local commit = ffi.new("struct commit")
+  local done = {}
+  commits[address_of(commit)] = { commit = commit, done = done }
+  commit.message = lib.message_new(support.slice(""), support.slice(data), 0)
+  commit.topic = lib.mem_copy(support.slice(topic))
+  commit.worker = worker
+  commit.on_done = on_committed
+  lib.hub_commit(self.hub, commit)
+  return done
 end
 
 function Hub:clear(topic)
