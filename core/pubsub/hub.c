@@ -366,7 +366,7 @@ hub_result hub_remove_locked(struct hub *hub, slice name, uint64_t number, bool 
   uint64_t now_ms = clock_now_ms();
   struct hub_topic *found = find_topic(hub, name, now_ms);
   *was_kept = false;
-  if (found == NULL) return HUB_OK;
+  if (found == NULL || found->policy.history_count == 0) return HUB_OK;
   hub_result result = hub_judge_log(hub);
   if (result != HUB_OK) return result;
   *was_kept = hub_keep_remove(hub, found, number);

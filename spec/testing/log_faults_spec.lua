@@ -17,6 +17,7 @@ local APP = [[
     remove = function(topic)
       return perigee.clear(topic, perigee.history(topic)[1].position)
     end,
+    removeat = function(topic, position) return perigee.clear(topic, position) end,
     signal = function(topic, data) return perigee.signal(topic, data) end,
     sorted = function(topic)
       return pcall(table.sort, { 2, 1 }, function(a, b)
@@ -105,7 +106,9 @@ for kind, start in pairs(kinds) do
       ann:send("signal kept c")
       ann:expect("1")
       ann:send("clear live")
-      ann:expect_match("^%S+$")
+      local position = ann:expect_match("^%S+$")
+      ann:send("removeat live " .. position)
+      ann:expect("false")
       live:expect("a")
       bob:expect("b")
     end)
