@@ -77,7 +77,7 @@ function Connection:is_subscribed(topic) end
 
 --- Begins a close in good order; on_close is told when no more events can come.
 ---
---- @param code? integer 1000 (the default) to 1003, 1007 to 1014, 3000 to 4999
+--- @param code? integer 1000 (the default) to 1003, 1007 to 1009, 1011 to 1014, 3000 to 4999
 --- @param reason? string at most 123 bytes
 --- @return true? closing
 --- @return string? message
