@@ -19,25 +19,46 @@ static bool is_directory(const char *path) {
   return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
 }
 
-/* Whether the arguments name what to run, so that spec/ need not be found. An option's value that
- * is taken for a file does no harm: busted itself looks for spec/ then. */
-static bool has_paths(int count, char **arguments) {
+/* Makes what the arguments name findable from anywhere. The first of it, so that spec/ need not be
+ * found, or NULL. An option's value that is taken for a file does no harm: busted itself looks for
+ * spec/ then. */
+static const char *resolve_paths(int count, char **arguments) {
+  const char *first = NULL;
   for (int i = 0; i < count; i++) {
-    if (arguments[i][0] != '-' && access(arguments[i], F_OK) == 0) return true;
+    if (arguments[i][0] == '-' || access(arguments[i], F_OK) != 0) continue;
+    char *path = realpath(arguments[i], NULL);
+    if (path == NULL) continue;
+    if (first == NULL) first = path;
+    if (!is_directory("spec")) arguments[i] = path; /* else short names stay short */
   }
-  return false;
+  return first; /* for the life of the process, as they all are */
 }
 
-/* Goes to the directory that has spec/: this one or one above it. */
-static bool enter_application(void) {
-  char before[PATH_MAX] = "";
-  char now[PATH_MAX];
+/* Goes up to the directory that has spec/, from `path`. Stays where there is none. */
+static bool enter_application_above(const char *path) {
+  char begin[PATH_MAX], before[PATH_MAX] = "", now[PATH_MAX];
+  if (getcwd(begin, sizeof begin) == NULL || chdir(path) != 0) return false;
   while (!is_directory("spec")) {
-    if (getcwd(now, sizeof now) == NULL || strcmp(now, before) == 0) return false;
+    bool is_root = getcwd(now, sizeof now) == NULL || strcmp(now, before) == 0;
+    if (is_root || chdir("..") != 0) {
+      REQUIRE(chdir(begin) == 0);
+      return false;
+    }
     memcpy(before, now, sizeof before);
-    if (chdir("..") != 0) return false;
   }
   return true;
+}
+
+/* The application's directory: this one, one above it, or above what is named (NULL: nothing). */
+static bool enter_application(const char *named) {
+  if (enter_application_above(".")) return true;
+  if (named == NULL) return false;
+  char *directory = mem_copy(slice_of_string(named));
+  char *slash = strrchr(directory, '/');
+  if (!is_directory(named) && slash > directory) *slash = '\0';
+  bool is_there = enter_application_above(directory);
+  mem_free(directory);
+  return is_there;
 }
 
 /* The kit's modules, and the application's own as the gateway finds them: below the script's
@@ -57,7 +78,8 @@ static void set_paths(const char *binary, const char *library) {
 void command_test_run(int count, char **arguments, struct buf *error) {
   command_places places;
   if (!command_find_places(&places, error)) return;
-  if (!has_paths(count, arguments) && !enter_application()) {
+  const char *named = resolve_paths(count, arguments);
+  if (!enter_application(named) && named == NULL) {
     buf_append(error, SLICE("there is no directory spec/ here or above; see 'perigee help test'"));
   } else {
     set_paths(places.binary, places.library);

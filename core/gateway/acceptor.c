@@ -24,7 +24,7 @@ struct acceptor {
   struct worker *worker;
   struct timer retry; /* while the process has no descriptor left */
   int socket;
-  bool is_deferred; /* who is accepted has said something */
+  bool is_deferred; /* who is accepted should have said something */
 };
 
 static void on_connection(uv_poll_t *poll, int status, int events);
@@ -63,10 +63,11 @@ static void on_connection(uv_poll_t *poll, int status, int events) {
   }
 }
 
-struct acceptor *acceptors_new(struct worker *worker, const int *sockets, size_t count) {
-  struct acceptor *acceptors = mem_alloc_zero(count * sizeof *acceptors);
+void acceptors_open(struct worker *worker, const int *sockets, size_t count) {
+  worker->acceptors = mem_alloc_zero(count * sizeof *worker->acceptors);
+  worker->acceptor_count = count;
   for (size_t i = 0; i < count; i++) {
-    struct acceptor *acceptor = &acceptors[i];
+    struct acceptor *acceptor = &worker->acceptors[i];
     acceptor->worker = worker;
     acceptor->socket = sockets[i];
     acceptor->is_deferred = listener_is_deferred(sockets[i]);
@@ -74,7 +75,6 @@ struct acceptor *acceptors_new(struct worker *worker, const int *sockets, size_t
     REQUIRE(uv_poll_init(&worker->loop, &acceptor->poll, sockets[i]) == 0);
     acceptor->poll.data = acceptor;
   }
-  return acceptors;
 }
 
 void acceptors_start(struct worker *worker) {

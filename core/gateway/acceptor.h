@@ -8,11 +8,10 @@
 
 #include <stddef.h>
 
-struct acceptor;
 struct worker;
 
-/* One for each of the sockets, which it takes over; for worker->acceptors. Accepts nothing yet. */
-struct acceptor *acceptors_new(struct worker *worker, const int *sockets, size_t count);
+/* One for each of the sockets, which it takes over. Accepts nothing yet. */
+void acceptors_open(struct worker *worker, const int *sockets, size_t count);
 /* From now on it accepts. */
 void acceptors_start(struct worker *worker);
 /* Closes the sockets. No effect when that is done. */

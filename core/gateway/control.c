@@ -13,6 +13,8 @@
 #include "codec/json_encode.h"
 #include "gateway/gateway_internal.h"
 
+enum { ADVANCE_MOST_SECONDS = 1000 * 1000 * 1000 }; /* thirty years */
+
 /* --- answers --- */
 
 static void write_to_stdout(void *context, slice line) {
@@ -73,16 +75,28 @@ static void move_time(struct gateway *gateway, uint64_t left_ms) {
   }
 }
 
-static void advance(struct gateway *gateway, slice argument) {
-  char *text = mem_copy(slice_split(&argument, ' '));
-  uint64_t ms = (uint64_t)(strtod(text, NULL) * 1000 + 0.5);
-  bool is_holding = ms > 0 && !slice_is_equal(argument, SLICE("peers"));
+static void advance(struct gateway *gateway, double seconds, bool with_peers) {
+  uint64_t ms = (uint64_t)(seconds * 1000 + 0.5);
+  bool is_holding = ms > 0 && !with_peers;
   settle(gateway);
   if (is_holding) hold_peers(gateway, true);
   move_time(gateway, ms);
   if (is_holding) hold_peers(gateway, false);
   hub_sweep(gateway->hub);
-  say("advanced %s\n", text);
+}
+
+static void run_advance(struct gateway *gateway, slice argument) {
+  char *text = mem_copy(slice_split(&argument, ' '));
+  char *end;
+  double seconds = strtod(text, &end);
+  bool with_peers = slice_is_equal(argument, SLICE("peers"));
+  bool is_time = end > text && *end == '\0' && seconds >= 0 && seconds <= ADVANCE_MOST_SECONDS;
+  if (is_time && (with_peers || argument.len == 0)) {
+    advance(gateway, seconds, with_peers);
+    say("advanced %s\n", text);
+  } else {
+    say("unknown command\n");
+  }
   mem_free(text);
 }
 
@@ -224,7 +238,7 @@ void control_run(struct gateway *gateway, slice line) {
     clock_freeze();
     say("frozen\n");
   } else if (slice_is_equal(command, SLICE("advance"))) {
-    advance(gateway, rest);
+    run_advance(gateway, rest);
   } else if (slice_is_equal(command, SLICE("counters"))) {
     /* The workers are asked to be at the end of a turn: their numbers are then of one piece. */
     for_all(gateway, worker_post_advance);

@@ -1,6 +1,7 @@
 #include "gateway/gateway.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,50 +87,64 @@ slice gateway_secret(struct gateway *gateway, slice name, bool *is_made) {
 
 /* --- waiting for each other --- */
 
+/* The thread of a worker that is stuck cannot be ended, nor be waited for. */
+static void end_stuck(void) {
+  log_error("a worker is still stuck, the gateway ends without it");
+  _exit(1);
+}
+
 static void wait_until(struct gateway *gateway, const size_t *count, size_t wanted) {
-  while (*count < wanted) pthread_cond_wait(&gateway->changed, &gateway->lock);
+  while (*count < wanted) uv_cond_wait(&gateway->changed, &gateway->lock);
 }
 
 bool gateway_worker_loaded(struct gateway *gateway, bool is_loaded) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->loaded_count++;
   if (!is_loaded) gateway->failed_count++;
-  pthread_cond_broadcast(&gateway->changed);
-  while (!gateway->has_verdict) pthread_cond_wait(&gateway->changed, &gateway->lock);
+  uv_cond_broadcast(&gateway->changed);
+  while (!gateway->has_verdict) uv_cond_wait(&gateway->changed, &gateway->lock);
   bool may_go_on = gateway->may_go_on;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   return may_go_on;
 }
 
 void gateway_worker_ready(struct gateway *gateway) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->ready_count++;
-  pthread_cond_broadcast(&gateway->changed);
+  uv_cond_broadcast(&gateway->changed);
   wait_until(gateway, &gateway->ready_count, gateway->worker_count);
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
 }
 
 void gateway_worker_ended(struct gateway *gateway) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->ended_count++;
-  pthread_cond_broadcast(&gateway->changed);
-  pthread_mutex_unlock(&gateway->lock);
+  uv_cond_broadcast(&gateway->changed);
+  uv_mutex_unlock(&gateway->lock);
   uv_async_send(&gateway->ended);
 }
 
 void gateway_acknowledge(struct gateway *gateway, uint64_t next_due_ms) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->acknowledged_count++;
   if (next_due_ms < gateway->next_due_ms) gateway->next_due_ms = next_due_ms;
-  pthread_cond_broadcast(&gateway->changed);
-  pthread_mutex_unlock(&gateway->lock);
+  uv_cond_broadcast(&gateway->changed);
+  uv_mutex_unlock(&gateway->lock);
 }
 
 void gateway_expect_acknowledgements(struct gateway *gateway) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->acknowledged_count = 0;
   gateway->next_due_ms = UINT64_MAX;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
+}
+
+/* While a command waits for the workers the loop stands still, and with it on_watch: a worker that
+ * is stuck is named all the same, and the end of who tests is the end of a gateway that is. */
+static void watch_waiting(struct gateway *gateway) {
+  struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+  if (stall_look(gateway) || poll(&input, 1, 0) < 0 || (input.revents & POLLHUP) == 0) return;
+  end_stuck();
 }
 
 void gateway_wait_for_acknowledgements(struct gateway *gateway) {
@@ -137,9 +152,15 @@ void gateway_wait_for_acknowledgements(struct gateway *gateway) {
     gateway->pump(gateway);
     return;
   }
-  pthread_mutex_lock(&gateway->lock);
-  wait_until(gateway, &gateway->acknowledged_count, gateway->worker_count);
-  pthread_mutex_unlock(&gateway->lock);
+  uint64_t interval_ns = stall_interval_ms(gateway->config) * 1000000;
+  uv_mutex_lock(&gateway->lock);
+  while (gateway->acknowledged_count < gateway->worker_count) {
+    if (uv_cond_timedwait(&gateway->changed, &gateway->lock, interval_ns) == 0) continue;
+    uv_mutex_unlock(&gateway->lock);
+    watch_waiting(gateway);
+    uv_mutex_lock(&gateway->lock);
+  }
+  uv_mutex_unlock(&gateway->lock);
 }
 
 /* --- start --- */
@@ -155,10 +176,10 @@ static void start_workers(struct gateway *gateway) {
 
 /* Waits for all scripts; says what is wrong with the first that failed. */
 static bool judge_loads(struct gateway *gateway) {
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   wait_until(gateway, &gateway->loaded_count, gateway->worker_count);
   bool is_good = gateway->failed_count == 0;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   for (size_t i = 0; !is_good && i < gateway->worker_count; i++) {
     slice error = buf_peek(&gateway->workers[i].load_error);
     if (error.len == 0) continue;
@@ -169,12 +190,12 @@ static bool judge_loads(struct gateway *gateway) {
     hub_set_policies(gateway->hub, gateway->hooks->take_policies(&gateway->workers[0]));
     gateway->started_ms = clock_now_ms();
   }
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   gateway->may_go_on = is_good && !gateway->config->is_check;
   gateway->has_verdict = true;
-  pthread_cond_broadcast(&gateway->changed);
+  uv_cond_broadcast(&gateway->changed);
   if (gateway->may_go_on) wait_until(gateway, &gateway->ready_count, gateway->worker_count);
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   return is_good;
 }
 
@@ -205,9 +226,7 @@ static void on_watch(uv_timer_t *timer) {
   }
   uint64_t drain_ns = gateway->config->drain_timeout_ms * 1000000;
   if (gateway->is_stopping && clock_real_ns() - gateway->stop_asked_ns >= drain_ns) {
-    /* Its thread cannot be ended, nor be waited for. */
-    log_error("a worker is still stuck, the gateway ends without it");
-    _exit(1);
+    end_stuck();
   }
 }
 
@@ -232,9 +251,9 @@ static void on_sweep(uv_timer_t *timer) {
 
 static void on_ended(uv_async_t *async) {
   struct gateway *gateway = async->data;
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   bool have_all = gateway->ended_count == gateway->worker_count;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   if (have_all) uv_stop(&gateway->loop);
 }
 
@@ -376,8 +395,8 @@ struct gateway *gateway_new(const struct config *config, const struct hooks *hoo
   gateway->shared = shared_store_new(limits->shared_bytes);
   addresses_init(&gateway->addresses, limits->connections, limits->connections_per_address);
   atomic_init(&gateway->next_id, 1);
-  pthread_mutex_init(&gateway->lock, NULL);
-  pthread_cond_init(&gateway->changed, NULL);
+  REQUIRE(uv_mutex_init(&gateway->lock) == 0);
+  REQUIRE(uv_cond_init(&gateway->changed) == 0);
   secrets_init(&gateway->secrets);
   stall_init(gateway);
   return gateway;
@@ -398,8 +417,8 @@ void gateway_free(struct gateway *gateway) {
   mem_free(gateway->workers);
   secrets_deinit(&gateway->secrets);
   addresses_deinit(&gateway->addresses);
-  pthread_cond_destroy(&gateway->changed);
-  pthread_mutex_destroy(&gateway->lock);
+  uv_cond_destroy(&gateway->changed);
+  uv_mutex_destroy(&gateway->lock);
   mem_free(gateway);
 }
 

@@ -34,8 +34,8 @@ struct gateway {
   _Atomic uint64_t next_id;
 
   /* Where workers and main thread wait for each other. */
-  pthread_mutex_t lock;
-  pthread_cond_t changed;
+  uv_mutex_t lock;
+  uv_cond_t changed;
   size_t loaded_count;
   size_t failed_count;
   size_t ready_count;

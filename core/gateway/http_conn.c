@@ -387,8 +387,9 @@ static void on_end(void *owner, int error) {
 static void on_writable(void *owner, int error) {
   struct http_conn *http = owner;
   struct worker *worker = http->worker;
-  if (outbox_on_writable(&http->outbox, error) == OUTBOX_HAS_MORE)
+  if (outbox_on_writable(&http->outbox, error) == OUTBOX_HAS_MORE) {
     worker_mark_dirty(worker, &http->outbox);
+  }
   /* It takes what is written, however slowly. */
   if (http->state == HTTP_WAITING) wait_for_request(http);
   if (http->state == HTTP_FINISHING) set_timer(http, worker->limits->user_timeout);

@@ -69,10 +69,10 @@ static struct gateway *gateway_of(const struct reload_part *part) {
 
 static void answer(struct reload_part *part, bool is_loaded) {
   struct gateway *gateway = gateway_of(part);
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   part->has_answered = true;
   part->is_loaded = is_loaded;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   uv_async_send(&gateway->reload.answered);
 }
 
@@ -122,9 +122,9 @@ static void on_discard_posted(void *context) {
 
 static void post_all(struct gateway *gateway, inbox_task task) {
   struct reload_part *parts = gateway->reload.parts;
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   for (size_t i = 0; i < gateway->worker_count; i++) parts[i].has_answered = false;
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   for (size_t i = 0; i < gateway->worker_count; i++) {
     /* A worker that is gone has nothing to say. */
     if (!hub_post(gateway->hub, i, task, &parts[i])) answer(&parts[i], false);
@@ -305,12 +305,12 @@ static void on_answered(uv_async_t *async) {
   struct reload *reload = &gateway->reload;
   if (reload->current == NULL) return;
   bool have_all = true, are_loaded = true;
-  pthread_mutex_lock(&gateway->lock);
+  uv_mutex_lock(&gateway->lock);
   for (size_t i = 0; i < gateway->worker_count; i++) {
     if (!reload->parts[i].has_answered) have_all = false;
     if (!reload->parts[i].is_loaded) are_loaded = false;
   }
-  pthread_mutex_unlock(&gateway->lock);
+  uv_mutex_unlock(&gateway->lock);
   if (!have_all || reload->stage == RELOAD_STOPPED) return;
   if (reload->stage == RELOAD_SWAPPING) {
     finish(gateway);
@@ -330,9 +330,9 @@ static void on_deadline(uv_timer_t *timer) {
   struct reload *reload = &gateway->reload;
   if (reload->stage != RELOAD_LOADING || reload->is_given_up) return;
   for (size_t i = 0; i < gateway->worker_count; i++) {
-    pthread_mutex_lock(&gateway->lock);
+    uv_mutex_lock(&gateway->lock);
     bool has_answered = reload->parts[i].has_answered;
-    pthread_mutex_unlock(&gateway->lock);
+    uv_mutex_unlock(&gateway->lock);
     if (has_answered) continue;
     const char *label =
         atomic_load_explicit(&gateway->workers[i].activity.label, memory_order_acquire);

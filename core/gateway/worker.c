@@ -473,8 +473,7 @@ void worker_open(struct worker *worker, struct gateway *gateway, size_t index,
   buf_init(&worker->load_error, 64 * 1024);
   buf_init(&worker->scratch, 0);
   open_loop(worker);
-  worker->acceptors = acceptors_new(worker, sockets, socket_count);
-  worker->acceptor_count = socket_count;
+  acceptors_open(worker, sockets, socket_count);
 }
 
 void worker_start(struct worker *worker, struct gateway *gateway, size_t index,

@@ -81,8 +81,8 @@ struct worker {
   uv_timer_t timer; /* bounds the poll; what is due is in `timers` */
   uint64_t timer_due_ms;
   struct stream_loop streams;
-  struct buf scratch; /* for what is copied on at once: heads of answers */
-  struct acceptor *acceptors;
+  struct buf scratch;         /* for what is copied on at once: heads of answers */
+  struct acceptor *acceptors; /* set and freed by acceptor.h, as their count */
   size_t acceptor_count;
   struct list conns; /* of struct conn */
   struct list https; /* of struct http_conn */

@@ -215,7 +215,7 @@ void hub_detach(struct hub *hub, size_t worker) {
   }
   hub_take_commits(hub, worker, &commits);
   hub_unlock(hub);
-  commits_fail(&commits);
+  hub_fail_commits(&commits);
   for (size_t i = 0; i < left.count; i++) {
     if (left.entries[i].message != NULL) message_release(left.entries[i].message);
   }

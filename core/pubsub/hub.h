@@ -101,7 +101,8 @@ struct commit {
   size_t worker;
   void (*on_done)(struct commit *commit);
   hub_result result;
-  hub_receipt receipt; /* is_kept: of a publication that was removed, whether it was there */
+  hub_receipt receipt;
+  bool was_kept; /* the publication that was to be removed was there */
 };
 /* Does that when the log takes it, behind what waits already, then tells on_done as a task of its
  * worker; when that detaches earlier nothing is done, and hub_detach tells it, with HUB_LOG_FAILED.

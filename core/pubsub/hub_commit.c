@@ -21,7 +21,7 @@ static void run(struct hub *hub, struct commit *commit) {
     commit->result =
         hub_publish_locked(hub, commit->worker, topic, commit->message, &commit->receipt);
   } else if (commit->number > 0) {
-    commit->result = hub_remove_locked(hub, topic, commit->number, &commit->receipt.is_kept);
+    commit->result = hub_remove_locked(hub, topic, commit->number, &commit->was_kept);
   } else {
     commit->result = hub_clear_locked(hub, topic, &commit->receipt.position);
   }
@@ -61,7 +61,7 @@ void hub_take_commits(struct hub *hub, size_t worker, struct list *taken) {
   }
 }
 
-void commits_fail(struct list *taken) {
+void hub_fail_commits(struct list *taken) {
   struct list *link;
   while ((link = list_peek(taken)) != NULL) {
     struct commit *commit = LIST_OWNER(link, struct commit, link);

@@ -77,10 +77,10 @@ static inline hub_result hub_judge_log(const struct hub *hub) {
   if (__builtin_expect(hub->log_state == HUB_LOG_WORKS, 1)) return HUB_OK;
   return hub->log_state == HUB_LOG_FAILS ? HUB_LOG_FAILED : HUB_LOG_STALLED;
 }
-/* Moves this worker's commits to `taken`, for commits_fail. */
+/* Moves this worker's commits to `taken`, for hub_fail_commits. */
 void hub_take_commits(struct hub *hub, size_t worker, struct list *taken);
 /* Not under the lock. */
-void commits_fail(struct list *taken);
+void hub_fail_commits(struct list *taken);
 
 /* --- hub_keep.c --- */
 

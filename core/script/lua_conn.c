@@ -377,7 +377,7 @@ static int l_close(lua_State *L) {
     double number = luaL_checknumber(L, 2);
     code = (int)number;
     if (!is_close_code(number) || number != code) {
-      luaL_argerror(L, 2, "close codes are 1000-1003, 1007-1014 and 3000-4999");
+      luaL_argerror(L, 2, "close codes are 1000-1003, 1007-1009, 1011-1014 and 3000-4999");
     }
   }
   if (!lua_isnoneornil(L, 3)) reason = script_check_slice(L, 3);

@@ -82,7 +82,7 @@ static int push_logged(struct awaited *awaited, lua_State *L) {
   const hub_receipt *receipt = &call->commit.receipt;
   int result = (int)call->commit.result;
   if (call->kind == CALL_PUBLISH) return push_published(L, call->script, result, receipt);
-  if (call->kind == CALL_REMOVE) return push_removed(L, result, receipt->is_kept);
+  if (call->kind == CALL_REMOVE) return push_removed(L, result, call->commit.was_kept);
   return push_cleared(L, call->script, result, &receipt->position);
 }
 

@@ -76,6 +76,18 @@ describe("perigee test", function()
     passes(run({}, "deep/below"), 1)
   end)
 
+  it(
+    "runs what is named in the application that it belongs to, from wherever it is called",
+    function()
+      write_spec("one", GREETS)
+      write_spec("two", GREETS)
+      passes(run({ "one_spec.lua" }, "spec"), 1)
+      posix.write_file(directory, "deep/below/x", "")
+      passes(run({ "../../spec/two_spec.lua" }, "deep/below"), 1)
+      passes(run({ directory .. "/spec/one_spec.lua" }, ".."), 1)
+    end
+  )
+
   it("runs the files that are named, and hands busted its options as they are", function()
     write_spec("one", GREETS .. [[it("fails when it is not left out", function() error("no") end)]])
     write_spec("two", GREETS)

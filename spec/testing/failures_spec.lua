@@ -186,6 +186,16 @@ describe("A failure", function()
       assert.truthy(text:find("a worker is still stuck, the gateway ends without it"), text)
     end)
 
+    it("names the handler in a loop while a command waits for it too", function()
+      local ws = server:websocket("/say", { worker = 1 })
+      ws:send("loop")
+      local text = failure_of(server.advance, server, 1)
+      local stuck = "worker 1 has been stuck for %S+ s in on_message of /say"
+      assert.truthy(text:find('it does not answer "advance 0": %S+ warn  ' .. stuck), text)
+      text = failure_of(server.stop, server)
+      assert.truthy(text:find("a worker is still stuck, the gateway ends without it"), text)
+    end)
+
     it("shows how it was closed, and why in the log", function()
       ws:send("before")
       ws:send("raise")

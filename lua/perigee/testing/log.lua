@@ -119,6 +119,25 @@ function Log:tail()
   return shown
 end
 
+--- The line of a worker that has been stuck and does not go on; nil where there is none.
+---
+--- @return string?
+function Log:stuck()
+  local stuck = {}
+  for line in self:text():gmatch("[^\n]+") do
+    local worker = line:match("(worker %d+) has been stuck for")
+    if worker then
+      stuck[worker] = line
+    end
+    worker = line:match("(worker %d+) goes on after")
+    if worker then
+      stuck[worker] = nil
+    end
+  end
+  local _, line = next(stuck)
+  return line
+end
+
 --- The last lines, whatever they are.
 ---
 --- @return string[]

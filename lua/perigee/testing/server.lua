@@ -35,6 +35,13 @@ local COUNTED = {
 local MOVING =
   { "connections", "http", "requests", "messages", "subscriptions", "tasks", "releases" }
 
+-- How long a command may take, and when a worker is stuck: a handler in a loop will not end, but on a
+-- busy machine it may just wait for the processor.
+local COMMAND_SECONDS, STUCK_SECONDS = 20, 5
+
+-- So much time is moved by one command: patience is for each.
+local ADVANCE_SECONDS = 600
+
 -- Clients read this often while time is moved: what an hour of publications brings does not fit into a
 -- socket, and a client that leaves it there is closed.
 local READ_SECONDS = 5
@@ -163,17 +170,38 @@ function Server:send_command(text)
   posix.write_pipe(self.process.stdin, text .. "\n")
 end
 
+-- The answer to a command, as read_line; and the line of the log about a worker that holds it up.
+local function read_answer(self)
+  local line, why = self:read_line(posix.deadline(STUCK_SECONDS))
+  if not why then
+    return line
+  end
+  local stuck = self.log:stuck()
+  if not stuck then
+    line, why = self:read_line(posix.deadline(COMMAND_SECONDS - STUCK_SECONDS))
+  end
+  return line, why, stuck
+end
+
 --- Writes a line to the test channel and waits for one that matches. Returns the captures, or
---- nothing when that takes longer than `seconds`; without `seconds` it fails after 20.
+--- nothing when that takes longer than `seconds`; without `seconds` it fails after 20, or 5 when a
+--- worker is stuck.
 function Server:command(text, answer, seconds)
   self:send_command(text)
   while true do
-    local line, why = self:read_line(posix.deadline(seconds or 20))
+    local line, why, stuck
+    if seconds then
+      line, why = self:read_line(posix.deadline(seconds))
+    else
+      line, why, stuck = read_answer(self)
+    end
     local name = text:match("^%S+")
     if why and seconds then
       return nil
     elseif why then
-      self:fail(("it does not answer %q; is a handler in a loop?"):format(name))
+      self:hang_up() -- which it notices even so
+      local what = ("it does not answer %q within %g s"):format(text, COMMAND_SECONDS)
+      self:fail(stuck and ("it does not answer %q: %s"):format(text, stuck) or what)
     elseif not line then
       self:fail(("it ended instead of answering %q"):format(name))
     elseif line:find(answer) then
@@ -317,7 +345,7 @@ end
 local function advance_reading(self, seconds)
   local live = live_clients(self)
   while seconds > 0 do
-    local step = #live > 0 and math.min(seconds, READ_SECONDS) or seconds
+    local step = math.min(seconds, #live > 0 and READ_SECONDS or ADVANCE_SECONDS)
     self:command(("advance %.3f"):format(step), "^advanced ")
     seconds = seconds - step
     for _, client in ipairs(live) do
@@ -338,7 +366,11 @@ function Server:advance(seconds, options)
   failure.check_options(options, "server:advance", { peers = "boolean" })
   self:settle()
   if options and options.peers then
-    self:command(("advance %.3f peers"):format(seconds), "^advanced ")
+    while seconds > 0 do
+      local step = math.min(seconds, ADVANCE_SECONDS)
+      self:command(("advance %.3f peers"):format(step), "^advanced ")
+      seconds = seconds - step
+    end
   else
     advance_reading(self, seconds)
   end
