@@ -187,7 +187,6 @@ describe("A failure", function()
     end)
 
     it("names the handler in a loop while a command waits for it too", function()
-      local ws = server:websocket("/say", { worker = 1 })
       ws:send("loop")
       local text = failure_of(server.advance, server, 1)
       local stuck = "worker 1 has been stuck for %S+ s in on_message of /say"
