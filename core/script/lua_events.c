@@ -131,7 +131,7 @@ static struct exchange *take_exchange(struct task *task) {
 static void fail_exchange(struct task *task, struct exchange *exchange, int which,
                           const char *fault) {
   if (fault != NULL) {
-    log_error("error in %s of %s: %s", task->event, task->route->pattern, fault);
+    log_error("error in %s: %s", task->label, fault);
   }
   if (task->script->is_dev) {
     lua_error_page_send(task, exchange, app_route(task->route)->handlers[which], fault);
@@ -142,7 +142,7 @@ static void fail_exchange(struct task *task, struct exchange *exchange, int whic
 
 static bool answer_timeout(struct task *task, struct exchange *exchange) {
   if (task->ended == NULL || strcmp(task->ended, "timeout") != 0) return false;
-  log_warn("%s of %s has taken too long", task->event, task->route->pattern);
+  log_warn("%s has taken too long", task->label);
   exchange_respond_text(exchange, 503, SLICE("Service Unavailable"));
   return true;
 }

@@ -303,7 +303,7 @@ describe("A response", function()
   end)
 
   for what, case in pairs({
-    ["nil"] = { "return nil", "the handler returned a nil" },
+    ["nil"] = { "return nil", "main.lua:1): the handler returned a nil" },
     ["nothing"] = { "", "the handler returned a nil" },
     ["an unknown key"] = { 'return { token = "x" }', 'unknown response key "token"' },
     ["two bodies"] = { 'return { body = "", html = "" }', "not both" },
