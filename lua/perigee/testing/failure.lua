@@ -50,6 +50,13 @@ function M.raise(text, fallback)
   error(message, 0)
 end
 
+--- Raises for misuse of the kit, at the line that called it: an error, not a failure.
+---
+--- @param text string
+function M.misuse(text)
+  error(placed(text), 0)
+end
+
 local function cut(text)
   if #text <= SHOWN_BYTES then
     return text
@@ -193,6 +200,28 @@ function M.report(headline, rows)
   M.raise(table.concat(out, "\n"))
 end
 
+--- Raises where these are no seconds.
+---
+--- @param seconds any
+--- @param where string "server:advance"
+function M.check_seconds(seconds, where)
+  local is_time = type(seconds) == "number" and seconds >= 0 and seconds < math.huge
+  if not is_time then
+    M.misuse(("%s takes seconds, 0 or more, not %s"):format(where, M.show(seconds)))
+  end
+end
+
+--- Raises where nothing can be expected of a message in this way.
+---
+--- @param pattern any
+function M.check_pattern(pattern)
+  local kind = type(pattern)
+  if kind ~= "string" and kind ~= "table" and kind ~= "function" then
+    local text = "a pattern is a string, a table or a function, not %s"
+    M.misuse(text:format(M.show(pattern)))
+  end
+end
+
 --- Raises for options with unknown names or values of another type; misuse of the kit, so an error.
 ---
 --- @param options table?
@@ -203,17 +232,17 @@ function M.check_options(options, where, known)
     return
   end
   if type(options) ~= "table" then
-    error(placed(("the options for %s must be a table"):format(where)), 0)
+    M.misuse(("the options for %s must be a table"):format(where))
   end
   for name, value in pairs(options) do
     local types = known[name]
     if not types then
-      error(placed(('unknown option "%s" for %s'):format(tostring(name), where)), 0)
+      M.misuse(('unknown option "%s" for %s'):format(tostring(name), where))
     end
     if not (" " .. types .. " "):find(" " .. type(value) .. " ", 1, true) then
       local wanted = types:gsub(" ", " or ")
       local text = 'option "%s" for %s must be a %s'
-      error(placed(text:format(name, where, wanted)), 0)
+      M.misuse(text:format(name, where, wanted))
     end
   end
 end

@@ -47,6 +47,9 @@ end
 --- @param body? perigee.testing.Pattern
 --- @return perigee.testing.Response
 function Response:expect(status, body)
+  if body ~= nil then
+    failure.check_pattern(body)
+  end
   local shown = "status " .. status .. (body and ", " .. failure.show(body) or "")
   if self.status ~= status then
     self:fail_expected(shown)

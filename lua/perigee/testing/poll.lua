@@ -168,9 +168,10 @@ end
 --- @param expected? perigee.testing.Pattern
 --- @return perigee.testing.PollEvent
 function Poll:expect_event(name, expected)
-  local shown = ("event %q %s"):format(name, expected and failure.show(expected) or "")
-  local pattern = expected or function()
-    return true
+  local shown = ("event %q %s"):format(name, expected ~= nil and failure.show(expected) or "")
+  local pattern = expected
+  if pattern == nil then
+    pattern = reader.anything
   end
   return (self:expect_next(pattern, shown, nil, reader.has_name(name)))
 end

@@ -259,22 +259,35 @@ end
 
 -- Reloading -----------------------------------------------------------------------------------------
 
+local function file_exists(path)
+  local file = io.open(path, "rb")
+  if file then
+    file:close()
+  end
+  return file ~= nil
+end
+
 --- Replaces a file of the script, as an editor would: written beside it and renamed. server:reload
 --- makes it live. The script was given as text, or started with `copy = true`.
 ---
---- @param name string seen from the script's directory
+--- @param name string seen from the script's directory; only a text makes a new file
 --- @param content string|false|fun(before: string): string the whole text; false deletes the file
 function Server:edit(name, content)
   if not self.scripts_directory then
     failure.raise("server:edit changes a copy of the scripts: start with { copy = true }")
   end
   local path = self.scripts_directory .. "/" .. name
-  if type(content) == "function" then
+  if type(content) ~= "string" and not file_exists(path) then
+    failure.misuse(('server:edit: there is no "%s", and only a text makes a new file'):format(name))
+  elseif type(content) == "function" then
     content = content(posix.read_file(path))
   end
   if content == false then
     assert(os.remove(path))
     return
+  elseif type(content) ~= "string" then
+    local text = "server:edit takes a text, a function that returns one, or false, not %s"
+    failure.misuse(text:format(failure.show(content)))
   end
   posix.write_file(self.scripts_directory, name .. ".new", content)
   assert(os.rename(path .. ".new", path))
@@ -360,10 +373,11 @@ end
 --- no event stream gets a comment for being idle, no long-poll an answer without events. The spec's
 --- clients read every 5 s of it. With `peers = true` peers are silent for this long, and do not read.
 ---
---- @param seconds number
+--- @param seconds number 0 or more
 --- @param options? { peers?: boolean }
 function Server:advance(seconds, options)
   failure.check_options(options, "server:advance", { peers = "boolean" })
+  failure.check_seconds(seconds, "server:advance")
   self:settle()
   if options and options.peers then
     while seconds > 0 do
@@ -377,8 +391,23 @@ function Server:advance(seconds, options)
   self:settle()
 end
 
+-- A counter that does not exist would be waited for in vain.
+local function check_names(expected, counters)
+  for name in pairs(expected) do
+    if counters[name] == nil then
+      local names = {}
+      for known in pairs(counters) do
+        names[#names + 1] = known
+      end
+      table.sort(names)
+      local text = 'server:wait_for: there is no counter "%s"; there are %s'
+      failure.misuse(text:format(tostring(name), table.concat(names, ", ")))
+    end
+  end
+end
+
 --- Waits until `is_done(counters)`, or until every named counter has this value. For what the gateway
---- notices by itself, as the end of a connection.
+--- notices by itself, as the end of a connection. Raises for a counter that does not exist.
 ---
 --- @param expected table<string, integer>|fun(counters: table<string, integer>): any
 --- @param seconds? number
@@ -387,9 +416,13 @@ function Server:wait_for(expected, seconds)
   local deadline = posix.deadline(seconds)
   local is_wanted = expected
   if type(expected) == "table" then
+    check_names(expected, self:counters())
     is_wanted = function(counters)
       return (json.matches(expected, counters, true))
     end
+  elseif type(expected) ~= "function" then
+    local text = "server:wait_for takes counters by their names, or a function, not %s"
+    failure.misuse(text:format(failure.show(expected)))
   end
   while true do
     local counters = self:counters()
@@ -438,8 +471,9 @@ end
 --- A slow worker: nothing else runs on it for so many seconds, of the machine's time. Returns at once.
 ---
 --- @param worker integer
---- @param seconds number
+--- @param seconds number 0 or more
 function Server:stall(worker, seconds)
+  failure.check_seconds(seconds, "server:stall")
   exec.stall(self, worker, seconds)
 end
 

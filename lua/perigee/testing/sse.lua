@@ -268,9 +268,10 @@ end
 --- @param seconds? number
 --- @return perigee.testing.Event
 function Stream:expect_event(name, expected, seconds)
-  local shown = ("event %q %s"):format(name, expected and failure.show(expected) or "")
-  local pattern = expected or function()
-    return true
+  local shown = ("event %q %s"):format(name, expected ~= nil and failure.show(expected) or "")
+  local pattern = expected
+  if pattern == nil then
+    pattern = reader.anything
   end
   local block, value = self:expect_next(pattern, shown, seconds, reader.has_name(name))
   return give(self, block, value, expected)
