@@ -111,6 +111,20 @@ describe("perigee test", function()
     assert.truthy(result.stderr:find("luarocks", 1, true), result.stderr)
   end)
 
+  it("says that a module which uses perigee is for the gateway to require", function()
+    posix.write_file(directory, "store.lua", 'local perigee = require("perigee")\nreturn perigee')
+    write_spec("one", 'it("requires", function() require("store") end)\n' .. [[
+      it("requires", function() package.loaded.store = nil require("store") end)
+    ]])
+    local text = fails(
+      run(),
+      "0 successes / 0 failures / 2 errors",
+      "store.lua:1: perigee is there inside the gateway only: a spec runs a module's functions "
+        .. "there, by server:exec of perigee.testing"
+    )
+    assert.is_nil(text:find("loop or previous error", 1, true), text)
+  end)
+
   describe("stops what a test has started, and judges it", function()
     it("when the test forgets to", function()
       write_spec(
