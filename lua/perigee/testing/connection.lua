@@ -144,7 +144,12 @@ function Connection:read(count, seconds)
 end
 
 --- Takes everything up to and including the first match of a Lua pattern.
-function Connection:read_until(pattern, seconds)
+---
+--- @param pattern string
+--- @param seconds? number 2 by default
+--- @param expected? string what that is, for a failure
+--- @return string
+function Connection:read_until(pattern, seconds, expected)
   local deadline = posix.deadline(seconds)
   while true do
     local _, last = self:peek():find(pattern)
@@ -153,7 +158,7 @@ function Connection:read_until(pattern, seconds)
     end
     local ok, why = self:fill(deadline)
     if not ok then
-      self:fail_waiting("a match of " .. failure.quote(pattern), why, seconds)
+      self:fail_waiting(expected or "a match of " .. failure.quote(pattern), why, seconds)
     end
   end
 end

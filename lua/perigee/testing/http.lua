@@ -117,7 +117,7 @@ end
 --- Reads a response's head. Returns `{ status, reason, version, headers, list }`: `headers` maps
 --- lower-case names to values, repeats joined with ", "; `list` keeps `{ name, value }` as sent.
 function M.read_head(conn, seconds)
-  local head = conn:read_until("\r\n\r\n", seconds)
+  local head = conn:read_until("\r\n\r\n", seconds, "an answer")
   local first, rest = head:match("^(.-)\r\n(.*)\r\n$")
   local version, status, reason = first:match("^HTTP/(1%.[01]) (%d%d%d) (.*)$")
   if not version then
@@ -145,16 +145,16 @@ end
 --- Takes one chunk of a chunked body. Returns its bytes, "" for the last one (whose trailers are
 --- taken too).
 function M.read_chunk(conn, seconds)
-  local line = conn:read_until("\r\n", seconds)
+  local line = conn:read_until("\r\n", seconds, "a chunk of the body")
   local size = line:match("^(%x+)\r\n$")
   if not size then
     conn:fail(("not a chunk size: %q"):format(line))
   end
   local count = tonumber(size, 16)
   if count == 0 then
-    local trailer = conn:read_until("\r\n", seconds)
+    local trailer = conn:read_until("\r\n", seconds, "the end of the body")
     while trailer ~= "\r\n" do
-      trailer = conn:read_until("\r\n", seconds)
+      trailer = conn:read_until("\r\n", seconds, "the end of the body")
     end
     return ""
   end

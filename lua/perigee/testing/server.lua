@@ -560,6 +560,12 @@ function Server:leaks(counters)
   end
 end
 
+local function fail_at_end(self, problem)
+  self:discard()
+  local text = "The gateway (started at %s) %s"
+  failure.raise(text:format(self.started_at, problem), self.started_at)
+end
+
 --- Waits until it has ended by itself, and judges how: exit code, sanitizers, log, counters. Clients
 --- that are still there go first: who waits for whose end is not what is judged here.
 ---
@@ -577,7 +583,7 @@ function Server:expect_exit(code, seconds)
   local last = "\n  " .. table.concat(self.log:last_lines(), "\n  ")
   local problem = self.log:problem()
   if why == "timeout" then
-    problem = ("or rather, it does not end within %g s%s"):format(seconds or 10, last)
+    fail_at_end(self, ("does not end within %g s%s"):format(seconds or 10, last))
   elseif got ~= code then
     local how = why or "exit code " .. got
     problem = problem or ("it ended with %s, not exit code %d%s"):format(how, code, last)
@@ -589,11 +595,10 @@ end
 
 --- It has ended, and is judged: the spec fails where there is a problem.
 function Server:conclude(problem)
-  self:discard()
   if problem then
-    local text = "The gateway (started at %s) has ended: %s"
-    failure.raise(text:format(self.started_at, problem), self.started_at)
+    fail_at_end(self, "has ended: " .. problem)
   end
+  self:discard()
 end
 
 --- Ends it in good order and judges how: see expect_exit. Once is enough, a second time does nothing.
