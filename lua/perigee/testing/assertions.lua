@@ -38,7 +38,7 @@ local function like(state, arguments)
   end
   state.failure_message = ("expected JSON like %s\ngot %s\nbecause %s"):format(
     failure.show(expected),
-    type(actual) == "string" and failure.quote(actual) or failure.show(actual),
+    type(actual) == "string" and json.show(actual) or failure.show(actual),
     why or "it matches"
   )
   return ok or false

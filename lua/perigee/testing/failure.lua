@@ -4,7 +4,10 @@
 local M = {}
 
 -- Values are cut here; a failure is read by people.
-local SHOWN_BYTES = 500
+local SHOWN_BYTES = 2000
+
+--- Where a value is not what failed, but beside it, less of it is shown.
+M.BRIEF_BYTES = 200
 
 -- The kit's own files: failures are placed at the line that called them.
 local kit = debug.getinfo(1, "S").source:match("^(.*/)")
@@ -57,11 +60,17 @@ function M.misuse(text)
   error(placed(text), 0)
 end
 
-local function cut(text)
-  if #text <= SHOWN_BYTES then
-    return text
+-- The text, or as much of it as is shown, and how long it is where that is not all.
+local function cut(text, max_bytes)
+  max_bytes = max_bytes or SHOWN_BYTES
+  if #text <= max_bytes then
+    return text, ""
   end
-  return ("%s … (%d bytes in all)"):format(text:sub(1, SHOWN_BYTES), #text)
+  -- Not within a character: the bytes of UTF-8 that go on are 10xxxxxx.
+  while max_bytes > 0 and text:find("^[\128-\191]", max_bytes + 1) do
+    max_bytes = max_bytes - 1
+  end
+  return text:sub(1, max_bytes), (" … (%d bytes)"):format(#text)
 end
 
 local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ['"'] = '\\"', ["\\"] = "\\\\" }
@@ -70,19 +79,19 @@ local function escape(byte)
   return ESCAPES[byte] or ("\\%d"):format(byte:byte())
 end
 
-local function quote(text)
-  return '"' .. cut(text):gsub('[%c"\\]', escape) .. '"'
+local function quote(text, remark)
+  return '"' .. text:gsub('[%c"\\]', escape) .. '"' .. (remark or "")
 end
 
---- Bytes as a failure shows them: in quotes, JSON as it is.
+--- Bytes as a failure shows them: in quotes, JSON as it is; see also json.show.
 ---
 --- @param text string
+--- @param max_bytes? integer 2000 by default; of a longer one the beginning, and its length
 --- @return string
-function M.quote(text)
-  if text:find("^%s*[{%[]") and not text:find("%c") then
-    return cut(text)
-  end
-  return quote(text)
+function M.quote(text, max_bytes)
+  local is_json = text:find("^%s*[{%[]") and not text:find("%c")
+  local shown, remark = cut(text, max_bytes)
+  return is_json and shown .. remark or quote(shown, remark)
 end
 
 local function is_list(value)
@@ -155,9 +164,14 @@ end
 --- A value as a failure shows it: a table as JSON with its keys in order, a function by its place.
 ---
 --- @param value any
+--- @param max_bytes? integer 2000 by default, as for quote
 --- @return string
-function M.show(value)
-  return cut(show(value, 1))
+function M.show(value, max_bytes)
+  if type(value) == "string" then
+    return quote(cut(value, max_bytes))
+  end
+  local shown, remark = cut(show(value, 1), max_bytes)
+  return shown .. remark
 end
 
 --- How two texts differ, where that is not seen at a glance; nil where it is.

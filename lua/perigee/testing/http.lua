@@ -26,9 +26,10 @@ function Response.__index(self, name)
   return Response[name]
 end
 
---- Fails the spec with what came instead.
-function Response:fail_expected(expected, why)
-  local body = self.body ~= "" and failure.quote(self.body or "") or "no body"
+--- Fails the spec with what came instead; where `pattern` is of JSON, the body's members in order.
+function Response:fail_expected(expected, why, pattern)
+  local show = json.is_pattern(pattern) and json.show or failure.quote
+  local body = self.body ~= "" and show(self.body or "") or "no body"
   local rows = {
     { "expected", expected },
     { "got", ("status %d, %s"):format(self.status, body) },
@@ -52,7 +53,7 @@ function Response:expect(status, body)
   end
   local shown = "status " .. status .. (body and ", " .. failure.show(body) or "")
   if self.status ~= status then
-    self:fail_expected(shown)
+    self:fail_expected(shown, nil, body)
   elseif json.is_callable(body) then
     if not body(self.body) then
       self:fail_expected(shown)
@@ -64,7 +65,7 @@ function Response:expect(status, body)
       ok, why = json.matches(body, value, true)
     end
     if not ok then
-      self:fail_expected(shown, why)
+      self:fail_expected(shown, why, body)
     end
   elseif body and body ~= self.body then
     self:fail_expected(shown, failure.difference(body, self.body))

@@ -72,6 +72,20 @@ function M.try_decode(text)
   return value
 end
 
+--- A text as a failure shows it where JSON was expected: with its members in order, so that it can be
+--- compared with what was; as it is where it is no object or list.
+---
+--- @param text string
+--- @param max_bytes? integer
+--- @return string
+function M.show(text, max_bytes)
+  local value, problem = M.try_decode(text)
+  if problem or type(value) ~= "table" or value == M.null then
+    return failure.quote(text, max_bytes)
+  end
+  return failure.show(value, max_bytes)
+end
+
 --- The same, raising for what is not JSON.
 ---
 --- @param text string
@@ -115,6 +129,10 @@ local function differ(path, expected, actual)
   return false, ("%sexpected %s, got %s"):format(where, expected, actual)
 end
 
+local function show_briefly(value)
+  return failure.show(value, failure.BRIEF_BYTES)
+end
+
 local function step(path, key)
   if type(key) == "number" then
     return path .. "[" .. key .. "]"
@@ -127,6 +145,14 @@ local function is_callable(value)
   return type(value) == "function" or (meta and meta.__call ~= nil) or false
 end
 M.is_callable = is_callable
+
+--- Whether a pattern is of JSON.
+---
+--- @param pattern any
+--- @return boolean
+function M.is_pattern(pattern)
+  return type(pattern) == "table" and not is_callable(pattern)
+end
 
 -- In order, so that the same difference is told each time.
 local function sorted_keys(object)
@@ -143,7 +169,7 @@ end
 local function match_tables(expected, actual, is_subset, path)
   local wanted, got = kind(expected), kind(actual)
   if wanted and got and wanted ~= got then
-    return differ(path, "an " .. wanted, "an " .. got .. " " .. failure.show(actual))
+    return differ(path, "an " .. wanted, "an " .. got .. " " .. show_briefly(actual))
   end
   for _, key in ipairs(sorted_keys(expected)) do
     local ok, why = M.matches(expected[key], actual[key], is_subset, step(path, key))
@@ -154,7 +180,7 @@ local function match_tables(expected, actual, is_subset, path)
   if not is_subset or wanted == "array" then
     for _, key in ipairs(sorted_keys(actual)) do
       if expected[key] == nil then
-        return differ(step(path, key), "nothing", failure.show(actual[key]))
+        return differ(step(path, key), "nothing", show_briefly(actual[key]))
       end
     end
   end
@@ -180,8 +206,8 @@ function M.matches(expected, actual, is_subset, path)
   elseif expected == actual then
     return true
   end
-  local got = actual == nil and "nothing" or failure.show(actual)
-  return differ(path, failure.show(expected), got)
+  local got = actual == nil and "nothing" or show_briefly(actual)
+  return differ(path, show_briefly(expected), got)
 end
 
 return M

@@ -140,9 +140,9 @@ function Poll:is_binary()
   return false
 end
 
-function Poll:describe(event)
+function Poll:describe(event, show)
   local name = event.event and ("event %q "):format(event.event) or ""
-  return name .. failure.quote(self:text_of(event))
+  return name .. show(self:text_of(event))
 end
 
 -- Taking -----------------------------------------------------------------------------------------

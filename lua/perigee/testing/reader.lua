@@ -2,7 +2,8 @@
 --- expected yet, those that were, and the verbs that judge them.
 ---
 --- A client has `conn`, a `pump(deadline)` that reads once and returns true or nil and why nothing
---- more comes, a `describe(message)`, and a `text_of(message)` that gives the bytes to judge.
+--- more comes, a `text_of(message)` that gives the bytes to judge, and a `describe(message, show)` in
+--- which `show` is given these bytes.
 
 local failure = require("perigee.testing.failure")
 local json = require("perigee.testing.json")
@@ -16,25 +17,26 @@ local Reader = {}
 --- Gives a client the state that the verbs work on.
 function Reader.begin(self)
   self.queue = {}
+  -- The last of them, of which there were so many.
   self.taken = {}
   self.taken_count = 0
 end
 
-local function last_lines(list, count)
+local function taken_lines(self, show)
   local lines = {}
-  if count > #list then
-    lines[1] = ("(%d earlier)"):format(count - #list)
+  if self.taken_count > #self.taken then
+    lines[1] = ("(%d earlier)"):format(self.taken_count - #self.taken)
   end
-  for _, text in ipairs(list) do
-    lines[#lines + 1] = text
+  for _, message in ipairs(self.taken) do
+    lines[#lines + 1] = self:describe(message, show)
   end
   return lines
 end
 
-local function queued_lines(self)
+local function queued_lines(self, show)
   local lines = {}
   for i = 1, math.min(SHOWN_MESSAGES, #self.queue) do
-    lines[i] = self:describe(self.queue[i])
+    lines[i] = self:describe(self.queue[i], show)
   end
   if #self.queue > SHOWN_MESSAGES then
     lines[#lines + 1] = ("(%d more)"):format(#self.queue - SHOWN_MESSAGES)
@@ -42,27 +44,36 @@ local function queued_lines(self)
   return lines
 end
 
---- Fails the spec: what was expected, what came instead, what came around it.
-function Reader:fail_expected(expected, got, why, before)
-  self.conn:report({
-    { "expected", expected },
-    { "got", got },
-    { "because", why },
-    { "before it", before or last_lines(self.taken, self.taken_count) },
-    { "queued", queued_lines(self) },
-  })
-end
-
 local function note(self, message)
   self.taken_count = self.taken_count + 1
-  self.taken[#self.taken + 1] = self:describe(message)
+  self.taken[#self.taken + 1] = message
   if #self.taken > SHOWN_MESSAGES then
     table.remove(self.taken, 1)
   end
 end
 
+--- Fails the spec: what was expected, what came instead (a text, or the message, which is taken then),
+--- what came around it. Where `pattern` is of JSON, messages are shown with their members in order.
+function Reader:fail_expected(expected, got, why, pattern)
+  local show = json.is_pattern(pattern) and json.show or failure.quote
+  local function show_briefly(text)
+    return show(text, failure.BRIEF_BYTES)
+  end
+  local rows = {
+    { "expected", expected },
+    { "got", type(got) == "table" and self:describe(got, show) or got },
+    { "because", why },
+    { "before it", taken_lines(self, show_briefly) },
+    { "queued", queued_lines(self, show_briefly) },
+  }
+  if type(got) == "table" then
+    note(self, got)
+  end
+  self.conn:report(rows)
+end
+
 --- Waits until `is_done()`; fails at the deadline, or when nothing more can come.
-function Reader:wait_until(is_done, expected, seconds)
+function Reader:wait_until(is_done, expected, seconds, pattern)
   if self.conn.paused then
     self.conn:fail("this client is paused: resume it before something is expected of it")
   end
@@ -71,7 +82,7 @@ function Reader:wait_until(is_done, expected, seconds)
   while not is_done() do
     local ok, why = self:pump(deadline)
     if not ok and not is_done() then
-      self:fail_expected(expected, self:describe_end(why, seconds))
+      self:fail_expected(expected, self:describe_end(why, seconds), nil, pattern)
     end
   end
 end
@@ -89,12 +100,12 @@ function Reader:catch_up()
 end
 
 -- Takes the next message, which `note` is still to be told of.
-local function take(self, expected, seconds)
+local function take(self, expected, seconds, pattern)
   self:wait_until(function()
     return #self.queue > 0 or self.closed ~= nil
-  end, expected, seconds)
+  end, expected, seconds, pattern)
   if #self.queue == 0 then
-    self:fail_expected(expected, self:describe_end("eof", seconds))
+    self:fail_expected(expected, self:describe_end("eof", seconds), nil, pattern)
   end
   return table.remove(self.queue, 1)
 end
@@ -129,17 +140,16 @@ end
 --- not for other reasons. Returns the message and its value.
 function Reader:expect_next(expected, shown, seconds, accepts)
   failure.check_pattern(expected)
-  local message = take(self, shown, seconds)
-  local before = last_lines(self.taken, self.taken_count)
-  note(self, message)
+  local message = take(self, shown, seconds, expected)
   local reason = accepts and accepts(message)
   local ok, why, value
   if not reason then
     ok, why, value = judge(self, message, expected)
   end
   if not ok then
-    self:fail_expected(shown, self:describe(message), reason or why, before)
+    self:fail_expected(shown, message, reason or why, expected)
   end
+  note(self, message)
   return message, value
 end
 
@@ -169,7 +179,8 @@ function Reader:expect_some(expected, shown, seconds)
       self:fail_expected(
         shown .. ", sooner or later",
         got .. self:describe_end(why, seconds),
-        because
+        because,
+        expected
       )
     end
   end
@@ -179,7 +190,7 @@ end
 function Reader:expect_empty(when)
   if #self.queue > 0 then
     local got = table.remove(self.queue, 1)
-    self:fail_expected("no message" .. (when or ""), self:describe(got))
+    self:fail_expected("no message" .. (when or ""), got)
   end
 end
 

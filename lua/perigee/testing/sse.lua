@@ -188,12 +188,9 @@ function Stream:pump(deadline)
   return ok or self.finished, why
 end
 
-function Stream:describe(block)
-  if not block.data then
-    return block.comment and "the comment " .. failure.quote(block.comment) or "an id alone"
-  end
-  local name = block.event and ("event %q "):format(block.event) or ""
-  return name .. failure.quote(block.data)
+function Stream:describe(event, show)
+  local name = event.event and ("event %q "):format(event.event) or ""
+  return name .. show(event.data)
 end
 
 function Stream:text_of(block)
@@ -243,7 +240,7 @@ end
 
 local function give(self, block, value, expected)
   self:forget_blocks(block)
-  if type(expected) == "table" and not json.is_callable(expected) then
+  if json.is_pattern(expected) then
     block.json = value
   end
   return block
@@ -291,7 +288,7 @@ end
 function Stream:expect_comment(seconds)
   local block = self:next_block(seconds)
   if block.data then
-    self:fail_expected("a comment or an id", self:describe(block))
+    self:fail_expected("a comment or an id", block)
   end
   return block
 end

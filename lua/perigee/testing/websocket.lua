@@ -221,8 +221,8 @@ function WebSocket:pump(deadline)
   return ok, why
 end
 
-function WebSocket:describe(message)
-  return (message.binary and "binary " or "") .. failure.quote(message.payload)
+function WebSocket:describe(message, show)
+  return (message.binary and "binary " or "") .. show(message.payload)
 end
 
 function WebSocket:text_of(message)
@@ -288,9 +288,7 @@ end
 function WebSocket:expect_json(expected, seconds)
   local value
   self:expect_next(
-    function()
-      return true
-    end,
+    json.is_pattern(expected) and expected or reader.anything,
     "exactly " .. failure.show(expected),
     seconds,
     function(message)
@@ -312,9 +310,7 @@ end
 --- @param seconds? number
 function WebSocket:expect_binary(expected, seconds)
   local message = self:expect_next(
-    function()
-      return true
-    end,
+    reader.anything,
     "binary " .. failure.quote(expected),
     seconds,
     function(message)
