@@ -78,11 +78,8 @@ describe("An app", function()
       end
       slow:resume()
       slow:expect(text)
-      slow:wait_until(function()
-        return slow.closed ~= nil
-      end, "1013")
-      assert.equal(1013, slow.closed.code)
-      assert.is_true(#slow.queue < 19)
+      slow:expect_close_later(1013)
+      assert.is_true(slow.taken_count < 20)
     end)
 
     it("waits for a reader that is slow, but not too slow", function()

@@ -466,10 +466,7 @@ describe("A client", function()
     ws:send("1000")
     server:settle()
     ws:resume()
-    ws:wait_until(function()
-      return ws.closed ~= nil
-    end, "the close")
-    assert.equal(1013, ws.closed.code)
+    ws:expect_close_later(1013)
   end)
 
   it("that only pauses gets everything", function()

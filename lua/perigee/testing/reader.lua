@@ -186,6 +186,14 @@ function Reader:expect_some(expected, shown, seconds)
   end
 end
 
+--- Drops what is queued.
+function Reader:pass_over()
+  for _, message in ipairs(self.queue) do
+    note(self, message)
+  end
+  self.queue = {}
+end
+
 --- Fails when something is queued that no expectation took.
 function Reader:expect_empty(when)
   if #self.queue > 0 then

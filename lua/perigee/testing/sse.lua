@@ -303,18 +303,41 @@ function Stream:expect_nothing_queued()
   self:expect_empty()
 end
 
---- Waits until the gateway ends the stream in good order: the last chunk where it is chunked, then
---- the connection or not. Fails when events came that no expectation took.
-function Stream:expect_close(seconds)
+local function expect_end(self, seconds, is_passed_over)
+  -- A code of a WebSocket would be waited for, for that many seconds.
+  if type(seconds) == "number" and seconds >= 1000 then
+    failure.misuse("an event stream ends without a code: expect_close takes seconds alone")
+  end
   local deadline = posix.deadline(seconds)
   local ok, why
   repeat
     ok, why = self:pump(deadline)
+    if is_passed_over then
+      self:pass_over()
+    end
   until not ok
   self:expect_empty(" before the end of the stream")
   if why ~= (self.chunked and "finished" or "eof") then
     self:fail_expected("the end of the stream", self:describe_end(why, seconds))
   end
+  return self.last_event_id
+end
+
+--- Waits until the gateway ends the stream in good order: the last chunk where it is chunked, then
+--- the connection or not. Fails when events came that no expectation took.
+---
+--- @param seconds? number 2 by default
+--- @return string position what a browser would come back with: `last_event_id`
+function Stream:expect_close(seconds)
+  return expect_end(self, seconds, false)
+end
+
+--- The same, and passes over events that come before the end.
+---
+--- @param seconds? number 2 by default
+--- @return string position
+function Stream:expect_close_later(seconds)
+  return expect_end(self, seconds, true)
 end
 
 --- All decoded bytes so far.

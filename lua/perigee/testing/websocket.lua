@@ -344,18 +344,31 @@ function WebSocket:expect_ping(seconds)
   return table.remove(self.pings, 1)
 end
 
---- Two round trips: what this client sent has been handled, and what its worker had for it when the
---- first ping arrived has been received.
-function WebSocket:fence(seconds)
+-- Two round trips, of which `is_over` may be the end sooner.
+local function fence(self, seconds, is_over)
   for _ = 1, 2 do
     self.fences = self.fences + 1
     local payload = "fence " .. self.fences
     self:ping(payload)
-    self:wait_until(function()
+    local function is_back()
       return self.pongs[#self.pongs] == payload
+    end
+    self:wait_until(function()
+      return is_back() or is_over()
     end, "the pong of a fence", seconds)
+    if not is_back() then
+      return
+    end
     table.remove(self.pongs)
   end
+end
+
+--- Two round trips: what this client sent has been handled, and what its worker had for it when the
+--- first ping arrived has been received.
+function WebSocket:fence(seconds)
+  fence(self, seconds, function()
+    return false
+  end)
 end
 
 --- Nothing has come that no expectation took: what this client sent has been handled, and all
@@ -369,9 +382,14 @@ function WebSocket:expect_nothing_queued()
   self:expect_empty()
 end
 
---- Forgets what is queued, after a fence.
+--- Forgets what is queued, after a fence. Of a connection that is closed, or is closed meanwhile, it
+--- forgets what came before the close.
 function WebSocket:discard()
-  self:fence()
+  if self:is_live() then
+    fence(self, nil, function()
+      return not self:is_live()
+    end)
+  end
   self.queue = {}
 end
 
@@ -383,24 +401,61 @@ function WebSocket:send_close(code, reason)
   return self:send_frame({ opcode = "close", payload = frames.close_payload(code, reason) })
 end
 
---- Waits until the gateway closes with this code (and reason, when given), and for the end of the
---- connection. Fails when messages came that no expectation took.
----
---- @param code? integer any by default
---- @param reason? string
---- @param seconds? number
-function WebSocket:expect_close(code, reason, seconds)
-  local shown = ("close %s%s"):format(code or "", reason and (" %q"):format(reason) or "")
-  self:wait_until(function()
-    return self.closed ~= nil
-  end, shown, seconds)
+local function show_close(code, reason)
+  return ("close %s%s"):format(code or "", reason and (" %q"):format(reason) or "")
+end
+
+-- The close frame that came must be this one.
+local function check_close(self, code, reason, shown)
   local closed = self.closed
   if (code and closed.code ~= code) or (reason and closed.reason ~= reason) then
     self:fail_expected(shown, self:describe_end("eof"))
   end
-  self:expect_empty(" before the close")
+end
+
+-- What follows a close frame is the end of the connection.
+local function finish_close(self, seconds)
   self.conn:expect_eof(seconds)
   self.conn:close()
+  return self.closed.code, self.closed.reason
+end
+
+--- Waits until the gateway closes with this code (and reason, when given), and for the end of the
+--- connection. Fails when messages came that no expectation took.
+---
+--- @param code? integer any by default
+--- @param reason? string any by default
+--- @param seconds? number 2 by default
+--- @return integer code 1005 where the gateway gave none
+--- @return string reason "" where the gateway gave none
+function WebSocket:expect_close(code, reason, seconds)
+  local shown = show_close(code, reason)
+  self:wait_until(function()
+    return self.closed ~= nil
+  end, shown, seconds)
+  check_close(self, code, reason, shown)
+  self:expect_empty(" before the close")
+  return finish_close(self, seconds)
+end
+
+--- The same, and passes over messages that come before the close. Of a reader that was too slow the
+--- reason is the position to come back with:
+---
+---     local _, position = slow:expect_close_later(1013)
+---
+--- @param code? integer any by default
+--- @param reason? string any by default
+--- @param seconds? number 2 by default
+--- @return integer code
+--- @return string reason
+function WebSocket:expect_close_later(code, reason, seconds)
+  local shown = show_close(code, reason) .. ", sooner or later"
+  self:wait_until(function()
+    self:pass_over()
+    return self.closed ~= nil
+  end, shown, seconds)
+  check_close(self, code, reason, shown)
+  return finish_close(self, seconds)
 end
 
 --- Waits until the connection ends without a close frame.
