@@ -20,7 +20,6 @@ app:websocket("/members", { authenticate = function() return nil, "members only"
 app:sse("/feed", { on_open = function(conn)
   conn:subscribe("news", { since = conn.request.since })
 end })
-app:get("/later", function() perigee.sleep(5) return "late" end)
 app:post("/publish", function(request)
   local name = request.query.event
   perigee.publish("news", request.body, { event = name })
@@ -509,15 +508,6 @@ describe("A failure", function()
       )
     end)
 
-    it("says that there is none", function()
-      local asked = server:begin({ path = "/later" })
-      local text = failure_of(asked.response, asked, 0.05)
-      local expected = "GET /later on worker 1\n  expected:  an answer\n  got:       nothing within"
-      assert.equal(expected, text:sub(1, #expected), text)
-      server:advance(5)
-      asked:response():expect(200, "late")
-    end)
-
     it("comes from luassert too", function()
       local response = server:post("/publish", "x")
       assert.status(201, response)
@@ -584,17 +574,6 @@ describe("A failure", function()
       local text = failure_of(server.wait_for, server, { connections = 0 }, 0.05)
       assert.truthy(text:find('expected:  {"connections":0}', 1, true), text)
       assert.truthy(text:find('got:       {"blocks":', 1, true), text)
-    end)
-
-    it("that does not end says just that", function()
-      local text = failure_of(function()
-        server:signal("STOP")
-        server:expect_exit(0, 0.05)
-      end)
-      local expected = "^The gateway %(started at spec/testing/failures_spec.lua:%d+%) "
-        .. "does not end within 0.05 s\n  "
-      assert.truthy(text:find(expected), text)
-      assert.is_false(server:is_running())
     end)
 
     it("that ends otherwise than it should says how, and what it said last", function()

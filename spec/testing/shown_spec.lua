@@ -1,4 +1,4 @@
--- How much of messages a failure shows, and in which order: it is read by people, who compare.
+-- How much a failure shows, in which order and in which words: it is read by people, who compare.
 local testing = require("perigee.testing")
 
 local APP = [[
@@ -9,6 +9,7 @@ app:websocket("/echo", { on_message = function(conn, data) conn:send(data) end }
 app:sse("/feed", { on_open = function(conn)
   conn:subscribe("news", { since = conn.request.since })
 end })
+app:get("/later", function() perigee.sleep(5) return "late" end)
 app:post("/publish", function(request)
   perigee.publish("news", request.body)
   return { body = request.body }
@@ -103,5 +104,24 @@ describe("A failure shows", function()
       got = '"' .. ("\195\164"):rep(1000) .. '" … (4000 bytes)',
       queued = '"x' .. ("\195\164"):rep(99) .. '" … (4001 bytes)',
     })
+  end)
+
+  it("that no answer has come, where one was expected", function()
+    local server = testing.start(APP)
+    local asked = server:begin({ path = "/later" })
+    local text = failure_of(asked.response, asked, 0.05)
+    shows(text, { expected = "an answer" })
+    server:advance(5)
+    asked:response():expect(200, "late")
+  end)
+
+  it("that a gateway does not end, and not that it has", function()
+    local server = testing.start(APP)
+    server:signal("STOP")
+    local text = failure_of(server.expect_exit, server, 0, 0.05)
+    local expected = "The gateway %(started at spec/testing/shown_spec.lua:%d+%) "
+      .. "does not end within 0.05 s\n  "
+    assert.truthy(text:find(expected), text)
+    assert.is_false(server:is_running())
   end)
 end)

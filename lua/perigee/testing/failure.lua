@@ -225,6 +225,25 @@ function M.check_seconds(seconds, where)
   end
 end
 
+--- Raises for a counter that does not exist, which would be waited for in vain.
+---
+--- @param expected table<string, any>
+--- @param counters table<string, integer> those there are
+--- @param where string "server:wait_for"
+function M.check_counters(expected, counters, where)
+  for name in pairs(expected) do
+    if counters[name] == nil then
+      local names = {}
+      for known in pairs(counters) do
+        names[#names + 1] = known
+      end
+      table.sort(names)
+      local text = '%s: there is no counter "%s"; there are %s'
+      M.misuse(text:format(where, tostring(name), table.concat(names, ", ")))
+    end
+  end
+end
+
 --- Raises where nothing can be expected of a message in this way.
 ---
 --- @param pattern any

@@ -478,6 +478,12 @@ function M.read_file(path)
   return content
 end
 
+--- @param path string
+--- @return boolean
+function M.file_exists(path)
+  return lfs.attributes(path, "mode") == "file"
+end
+
 --- Removes a directory made by temporary_directory, and what is in it.
 function M.remove_directory(path)
   assert(path:find("/perigee-spec-", 1, true), "not a directory of the specs")

@@ -259,14 +259,6 @@ end
 
 -- Reloading -----------------------------------------------------------------------------------------
 
-local function file_exists(path)
-  local file = io.open(path, "rb")
-  if file then
-    file:close()
-  end
-  return file ~= nil
-end
-
 --- Replaces a file of the script, as an editor would: written beside it and renamed. server:reload
 --- makes it live. The script was given as text, or started with `copy = true`.
 ---
@@ -277,7 +269,7 @@ function Server:edit(name, content)
     failure.raise("server:edit changes a copy of the scripts: start with { copy = true }")
   end
   local path = self.scripts_directory .. "/" .. name
-  if type(content) ~= "string" and not file_exists(path) then
+  if type(content) ~= "string" and not posix.file_exists(path) then
     failure.misuse(('server:edit: there is no "%s", and only a text makes a new file'):format(name))
   elseif type(content) == "function" then
     content = content(posix.read_file(path))
@@ -391,21 +383,6 @@ function Server:advance(seconds, options)
   self:settle()
 end
 
--- A counter that does not exist would be waited for in vain.
-local function check_names(expected, counters)
-  for name in pairs(expected) do
-    if counters[name] == nil then
-      local names = {}
-      for known in pairs(counters) do
-        names[#names + 1] = known
-      end
-      table.sort(names)
-      local text = 'server:wait_for: there is no counter "%s"; there are %s'
-      failure.misuse(text:format(tostring(name), table.concat(names, ", ")))
-    end
-  end
-end
-
 --- Waits until `is_done(counters)`, or until every named counter has this value. For what the gateway
 --- notices by itself, as the end of a connection. Raises for a counter that does not exist.
 ---
@@ -416,7 +393,7 @@ function Server:wait_for(expected, seconds)
   local deadline = posix.deadline(seconds)
   local is_wanted = expected
   if type(expected) == "table" then
-    check_names(expected, self:counters())
+    failure.check_counters(expected, self:counters(), "server:wait_for")
     is_wanted = function(counters)
       return (json.matches(expected, counters, true))
     end
