@@ -197,6 +197,8 @@ void conn_close(struct conn *conn, int code, slice reason) {
 
 void conn_begin_close(struct conn *conn, int code, slice reason) {
   if (!conn_is_open(conn)) return;
+  topics_end_fan_out(&conn->worker->topics); /* once it closes it takes no more */
+  if (!conn_is_open(conn)) return;
   conn->state = CONN_CLOSING;
   conn_note_close(conn, code, reason);
   conn->ops->close(conn, code, reason);
@@ -280,6 +282,7 @@ static void limit_to_hold(const struct conn *conn, hub_position *position) {
 }
 
 hub_position conn_position(const struct conn *conn) {
+  topics_end_fan_out(&conn->worker->topics);
   hub_position position = conn->worker->topics.position;
   limit_to_hold(conn, &position);
   return position;

@@ -9,6 +9,9 @@ enum { KEPT_BATCH_ENTRIES = 4096 };
 /* How far a fan-out looks ahead: a delivery takes some 20 ns, memory that is far away 100. */
 enum { PLACES_AHEAD = 6 };
 
+/* A fan-out to more looks at the clock after so many. */
+enum { PLACES_A_CHECK = 1024 };
+
 void topics_init(struct topics *topics, struct hub *hub, size_t worker) {
   *topics = (struct topics){.hub = hub, .inbox = hub_inbox(hub, worker), .worker = worker};
   map_init(&topics->by_name);
@@ -88,18 +91,31 @@ static void take(struct topics *topics) {
 
 /* --- handing over --- */
 
-static void fan_out(struct topics *topics, struct message *message) {
-  struct topic *topic = hub_topic_local(message->topic, topics->worker);
-  if (topic == NULL) return;
+static void deliver_to(const topic_place *place, const topic_place *end, struct message *message) {
   uint64_t except_id = message->except_id;
-  const topic_place *end = topic->places + topic->count;
-  for (const topic_place *place = topic->places; place < end; place++) {
+  for (; place < end; place++) {
     /* Subscribers are strewn over the heap: each is asked for while others are dealt with. */
     if (place + PLACES_AHEAD < end) __builtin_prefetch(place[PLACES_AHEAD].subscriber, 1);
     struct subscriber *subscriber = place->subscriber;
     if (subscriber->id == except_id) continue;
     subscriber->ops->deliver(subscriber, place->tag, message);
   }
+}
+
+/* To those who have not had it yet, until the deadline. Whether all have. */
+static bool fan_out(struct topics *topics, struct message *message, uint64_t deadline_ns) {
+  const struct topic *topic = hub_topic_local(message->topic, topics->worker);
+  if (topic == NULL) return true;
+  size_t at = topics->fan_at;
+  while (deadline_ns > 0 && topic->count - at > PLACES_A_CHECK) {
+    deliver_to(topic->places + at, topic->places + at + PLACES_A_CHECK, message);
+    at += PLACES_A_CHECK;
+    topics->fan_at = at;
+    if (clock_real_ns() >= deadline_ns) return false;
+  }
+  deliver_to(topic->places + at, topic->places + topic->count, message);
+  topics->fan_at = 0;
+  return true;
 }
 
 static void tell_lost(struct topics *topics, const struct hub_topic *hub_topic) {
@@ -111,17 +127,22 @@ static void tell_lost(struct topics *topics, const struct hub_topic *hub_topic) 
   }
 }
 
-static void hand_over(struct topics *topics, inbox_entry entry) {
+/* Whether all of it is handed over; else it is to be called again, before anything else of the
+ * batch is. */
+static bool hand_over(struct topics *topics, inbox_entry entry, uint64_t deadline_ns) {
+  bool is_done = true;
   topics->is_fanning_out = true;
-  if (entry.message != NULL) {
-    fan_out(topics, entry.message);
+  if (entry.message == NULL) {
+    tell_lost(topics, entry.context);
+    hub_topic_release(entry.context);
+  } else if (fan_out(topics, entry.message, deadline_ns)) {
     for (int i = 0; i < MESSAGE_LOGS; i++) topics->position.heads[i] = entry.message->heads[i];
     message_release(entry.message);
   } else {
-    tell_lost(topics, entry.context);
-    hub_topic_release(entry.context);
+    is_done = false;
   }
   topics->is_fanning_out = false;
+  return is_done;
 }
 
 static void finish_batch(struct topics *topics) {
@@ -144,11 +165,19 @@ static void hand_over_messages(struct topics *topics) {
     if (entry.task != NULL) {
       batch->entries[kept++] = entry;
     } else {
-      hand_over(topics, entry);
+      hand_over(topics, entry, 0);
     }
   }
   batch->count = batch->tasks_end = kept;
   topics->position = topics->taken_position;
+  finish_batch(topics);
+}
+
+/* What has stopped in the middle stands first in the batch. */
+void topics_end_fan_out(struct topics *topics) {
+  if (topics->fan_at == 0 || topics->is_fanning_out) return;
+  hand_over(topics, topics->batch.entries[topics->batch.next], 0);
+  topics->batch.next++;
   finish_batch(topics);
 }
 
@@ -178,11 +207,12 @@ bool topics_drain(struct topics *topics, uint64_t deadline_ns) {
   struct inbox_batch *batch = &topics->batch;
   /* A task may hand over what is behind it, and take more: only the cursor is trusted. */
   while (!batch_is_empty(topics)) {
-    inbox_entry entry = batch->entries[batch->next++];
+    inbox_entry entry = batch->entries[batch->next];
     if (entry.task != NULL) {
+      batch->next++;
       entry.task(entry.context);
-    } else {
-      hand_over(topics, entry);
+    } else if (hand_over(topics, entry, deadline_ns)) {
+      batch->next++;
     }
     if (deadline_ns > 0 && clock_real_ns() >= deadline_ns) break;
   }
@@ -368,6 +398,7 @@ bool topics_unsubscribe(struct topics *topics, struct subscriber *subscriber, sl
 void topics_unsubscribe_all(struct topics *topics, struct subscriber *subscriber) {
   REQUIRE(!topics->is_fanning_out);
   if (subscriber->subscriptions == NULL) return;
+  topics_end_fan_out(topics);
   hub_lock(topics->hub);
   for (struct subscription *subscription = subscriber->subscriptions; subscription != NULL;
        subscription = subscription->next) {

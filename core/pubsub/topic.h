@@ -76,6 +76,7 @@ struct topics {
   uint64_t last_release;    /* everything up to it was taken */
   hub_position taken_position;
   hub_position position; /* everything up to it was handed over: what a watermark may say */
+  size_t fan_at; /* places that have had the batch's first entry, a publication; 0: none has */
   uint64_t topic_count;
   uint64_t subscription_count;
   bool is_draining;    /* a task may be running */
@@ -87,15 +88,18 @@ void topics_init(struct topics *topics, struct hub *hub, size_t worker);
 void topics_deinit(struct topics *topics);
 
 /* Hands over what waits in the inbox: messages to subscribers, tasks are run. With a deadline
- * (clock_real_ns) it stops between two entries when that has passed; 0: never. Returns whether
- * something is left. For the turn's end, not for handlers: inside a task it does what
- * topics_catch_up does. */
+ * (clock_real_ns) it stops when that has passed, also in the middle of a large fan-out, which goes
+ * on there; 0: never. Returns whether something is left. For the turn's end, not for handlers:
+ * inside a task it does what topics_catch_up does. */
 bool topics_drain(struct topics *topics, uint64_t deadline_ns);
 /* Hands over the messages that wait and leaves the tasks: only queues, runs no script. What `send`,
  * `close` and the like do first ("drain before you touch"); an atomic look when nothing waits. */
 void topics_catch_up(struct topics *topics);
 /* Whether topics_drain would find something: one atomic load. */
 bool topics_has_waiting(struct topics *topics);
+/* Hands over the rest of a fan-out that has stopped in the middle: before somebody whose turn may
+ * not have come takes no more, or a watermark is asked for. No effect inside of one. */
+void topics_end_fan_out(struct topics *topics);
 /* Like topics_catch_up, but takes the inbox even when it is empty, which brings `position` up to
  * the present. */
 void topics_refresh(struct topics *topics);
@@ -117,7 +121,7 @@ hub_result topics_subscribe(struct topics *topics, struct subscriber *subscriber
 struct subscription *topics_find(struct topics *topics, struct subscriber *subscriber, slice name);
 /* Hands over the messages that wait, then ends it. Whether there was one. */
 bool topics_unsubscribe(struct topics *topics, struct subscriber *subscriber, slice name);
-/* Ends all of them; hands nothing over. */
+/* Ends all of them; hands nothing over but the rest of a fan-out that has stopped in the middle. */
 void topics_unsubscribe_all(struct topics *topics, struct subscriber *subscriber);
 
 static inline slice subscription_topic(const struct subscription *subscription) {

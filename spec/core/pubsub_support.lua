@@ -89,6 +89,7 @@ support.cdef([[
     struct { void *entries; size_t count, capacity, next, tasks_end; } batch;
     uint64_t last_release;
     hub_position taken_position, position;
+    size_t fan_at;
     uint64_t topic_count, subscription_count;
     bool is_draining, is_fanning_out;
   };
@@ -97,6 +98,7 @@ support.cdef([[
   void topics_deinit(struct topics *topics);
   bool topics_drain(struct topics *topics, uint64_t deadline_ns);
   void topics_catch_up(struct topics *topics);
+  void topics_end_fan_out(struct topics *topics);
   bool topics_has_waiting(struct topics *topics);
   void topics_refresh(struct topics *topics);
   int topics_subscribe(struct topics *topics, struct subscriber *subscriber, const slice *names,

@@ -285,6 +285,90 @@ describe("a worker's topics", function()
     assert.equal(4, hub:position())
   end)
 
+  describe("in the middle of a fan-out that a deadline has stopped,", function()
+    local COUNT, PIECE = 2500, 1024
+    local list, position
+
+    before_each(function()
+      open(KEPT)
+      list = {}
+      for i = 1, COUNT do
+        list[i] = hub:client()
+        hub:subscribe(list[i], "t")
+      end
+      position = hub:publish("t", "m1")
+      assert.is_true(hub:drain(0, 1))
+    end)
+
+    -- Everybody has had exactly this, whose turn came when it may.
+    local function all_got(messages)
+      for i = 1, COUNT do
+        if list[i] then
+          assert.same(messages, got(list[i]), "subscriber " .. i)
+        end
+      end
+    end
+
+    it("some have had it and the others follow, each once", function()
+      for i = 1, COUNT do
+        assert.equal(i <= PIECE and 1 or 0, #list[i].got)
+      end
+      assert.equal(0, hub:position())
+      hub:publish("t", "m2")
+      assert.is_true(hub:drain(0, 1))
+      assert.equal(0, #list[COUNT].got)
+      assert.is_false(hub:drain())
+      assert.equal(position + 1, hub:position())
+      all_got({ "m1", "m2" })
+    end)
+
+    it("it ends before a watermark is taken", function()
+      lib.topics_end_fan_out(hub.workers[0])
+      assert.equal(position, hub:position())
+      all_got({ "m1" })
+      assert.is_false(hub:drain())
+      lib.topics_end_fan_out(hub.workers[0])
+      all_got({})
+    end)
+
+    it("it ends before somebody catches up, comes or leaves", function()
+      local acts = {
+        function()
+          lib.topics_catch_up(hub.workers[0])
+        end,
+        function()
+          local late = hub:client()
+          hub:subscribe(late, "t")
+          assert.same({}, got(late))
+          hub:unsubscribe(late, "t")
+        end,
+        function()
+          hub:unsubscribe(list[1], "t")
+          assert.same({ "again" }, got(list[1]))
+          list[1] = false
+        end,
+        function()
+          -- One whose turn has come, and one whose turn has not.
+          for _, i in ipairs({ 2, COUNT }) do
+            hub:leave(list[i])
+            assert.same({ "again" }, got(list[i]))
+            list[i] = false
+          end
+        end,
+      }
+      assert.is_false(hub:drain())
+      all_got({ "m1" })
+      for _, act in ipairs(acts) do
+        hub:publish("t", "again")
+        assert.is_true(hub:drain(0, 1))
+        act()
+        all_got({ "again" })
+        assert.is_false(hub:drain())
+        all_got({})
+      end
+    end)
+  end)
+
   it("have a position: everything up to it was handed over", function()
     open(KEPT, { worker_count = 2 })
     local client = hub:client(1)
