@@ -38,8 +38,7 @@ uint64_t clock_now_ns(void) {
 }
 
 uint64_t clock_peers_ms(void) {
-  uint64_t frozen = load(&frozen_now_ns);
-  return ((frozen > 0 ? frozen : clock_real_ns()) + load(&peers_advanced_ns)) / NS_PER_MS;
+  return clock_peers_ms_at(clock_real_ns());
 }
 
 uint64_t clock_peers_ms_at(uint64_t real_ns) {

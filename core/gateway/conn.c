@@ -196,7 +196,6 @@ void conn_close(struct conn *conn, int code, slice reason) {
 }
 
 void conn_begin_close(struct conn *conn, int code, slice reason) {
-  if (!conn_is_open(conn)) return;
   topics_end_fan_out(&conn->worker->topics); /* once it closes it takes no more */
   if (!conn_is_open(conn)) return;
   conn->state = CONN_CLOSING;

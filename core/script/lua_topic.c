@@ -74,20 +74,29 @@ struct logged_call {
   struct commit commit;
   struct awaited awaited;
   const struct script *script;
-  enum { CALL_PUBLISH, CALL_CLEAR, CALL_REMOVE } kind;
 };
 
-static int push_logged(struct awaited *awaited, lua_State *L) {
-  struct logged_call *call = CONTAINER_OF(awaited, struct logged_call, awaited);
-  const hub_receipt *receipt = &call->commit.receipt;
-  int result = (int)call->commit.result;
-  if (call->kind == CALL_PUBLISH) return push_published(L, call->script, result, receipt);
-  if (call->kind == CALL_REMOVE) return push_removed(L, result, call->commit.was_kept);
-  return push_cleared(L, call->script, result, &receipt->position);
+static struct logged_call *call_of(struct awaited *awaited) {
+  return CONTAINER_OF(awaited, struct logged_call, awaited);
+}
+
+static int push_logged_publish(struct awaited *awaited, lua_State *L) {
+  const struct logged_call *call = call_of(awaited);
+  return push_published(L, call->script, (int)call->commit.result, &call->commit.receipt);
+}
+
+static int push_logged_clear(struct awaited *awaited, lua_State *L) {
+  const struct logged_call *call = call_of(awaited);
+  return push_cleared(L, call->script, (int)call->commit.result, &call->commit.receipt.position);
+}
+
+static int push_logged_removal(struct awaited *awaited, lua_State *L) {
+  const struct commit *commit = &call_of(awaited)->commit;
+  return push_removed(L, (int)commit->result, commit->was_kept);
 }
 
 static void free_logged(struct awaited *awaited) {
-  mem_free(CONTAINER_OF(awaited, struct logged_call, awaited));
+  mem_free(call_of(awaited));
 }
 
 static void on_logged(struct commit *commit) {
@@ -95,13 +104,13 @@ static void on_logged(struct commit *commit) {
 }
 
 /* For a handler that can suspend and is not ended. */
-static struct logged_call *logged_call_new(const struct script *script, int kind) {
+static struct logged_call *logged_call_new(const struct script *script,
+                                           int (*push)(struct awaited *awaited, lua_State *L)) {
   struct logged_call *call = mem_alloc_zero(sizeof *call);
   call->commit.on_done = on_logged;
-  call->awaited.push = push_logged;
+  call->awaited.push = push;
   call->awaited.free = free_logged;
   call->script = script;
-  call->kind = kind;
   return call;
 }
 
@@ -109,7 +118,7 @@ static int publish_later(lua_State *L, struct script *script, slice topic, slice
                          const publish_options *options) {
   task_check_can_suspend(L, script, "perigee.publish");
   if (task_is_ended(script)) return task_suspend(L, script, 0);
-  struct logged_call *call = logged_call_new(script, CALL_PUBLISH);
+  struct logged_call *call = logged_call_new(script, push_logged_publish);
   worker_publish_later(script->worker, topic, data, options, &call->commit);
   return task_await(L, script, &call->awaited);
 }
@@ -118,7 +127,8 @@ static int publish_later(lua_State *L, struct script *script, slice topic, slice
 static int clear_later(lua_State *L, struct script *script, slice topic, uint64_t number) {
   task_check_can_suspend(L, script, "perigee.clear");
   if (task_is_ended(script)) return task_suspend(L, script, 0);
-  struct logged_call *call = logged_call_new(script, number > 0 ? CALL_REMOVE : CALL_CLEAR);
+  struct logged_call *call =
+      logged_call_new(script, number > 0 ? push_logged_removal : push_logged_clear);
   call->commit.topic = mem_copy(topic);
   call->commit.number = number;
   call->commit.worker = script->worker->index;

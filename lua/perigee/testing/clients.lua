@@ -166,6 +166,12 @@ local function next_number(self)
   return self.client_count
 end
 
+-- A new client, numbered, as `begin(target, options)` makes it; its end is the server's to see to.
+local function open(self, what, begin, path, options)
+  local opts, target = prepare(self, options, what .. " #" .. next_number(self), path)
+  return adopt(self, begin(target, opts))
+end
+
 --- @class perigee.testing.ClientOptions
 --- @field worker? integer each in its turn by default
 --- @field headers? table<string, string>
@@ -213,8 +219,7 @@ end
 --- @return perigee.testing.WebSocket
 function Clients:websocket(path, options)
   failure.check_options(options, "server:websocket", WEBSOCKET_OPTIONS)
-  local opts, target = prepare(self, options, "WebSocket #" .. next_number(self), path)
-  return adopt(self, websocket.open(target, opts))
+  return open(self, "WebSocket", websocket.open, path, options)
 end
 
 --- Opens an event stream; fails when it is refused, unless `any_status` is set.
@@ -224,8 +229,7 @@ end
 --- @return perigee.testing.EventStream
 function Clients:sse(path, options)
   failure.check_options(options, "server:sse", SSE_OPTIONS)
-  local opts, target = prepare(self, options, "Event stream #" .. next_number(self), path)
-  return adopt(self, sse.open(target, opts))
+  return open(self, "Event stream", sse.open, path, options)
 end
 
 --- Sends a long-poll on a connection of its own, and does not wait for its answer:
@@ -240,8 +244,7 @@ end
 --- @return perigee.testing.PendingPoll
 function Clients:begin_poll(path, options)
   failure.check_options(options, "server:poll", POLL_OPTIONS)
-  local opts, target = prepare(self, options, "Long-poll #" .. next_number(self), path)
-  return adopt(self, poll.send(target, opts))
+  return open(self, "Long-poll", poll.send, path, options)
 end
 
 --- The same, and waits for its answer; fails when that is another one, unless `any_status` is set.
@@ -258,8 +261,7 @@ end
 --- @return perigee.testing.Connection
 function Clients:raw(options)
   failure.check_options(options, "server:raw", RAW_OPTIONS)
-  local opts, target = prepare(self, options, "Connection #" .. next_number(self))
-  return adopt(self, connection.open(target, opts))
+  return open(self, "Connection", connection.open, nil, options)
 end
 
 local function with_body(opts)

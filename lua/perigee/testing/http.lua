@@ -115,6 +115,21 @@ function M.request(opts)
   return table.concat(lines, "\r\n") .. "\r\n\r\n" .. body
 end
 
+--- Adds what a client's options say to the headers of its request: `origin`, and its `headers`.
+---
+--- @param headers { [1]: string, [2]: string }[]
+--- @param opts { origin?: string, headers?: table<string, string> }
+--- @return { [1]: string, [2]: string }[] headers
+function M.add_headers(headers, opts)
+  if opts.origin then
+    headers[#headers + 1] = { "Origin", opts.origin }
+  end
+  for name, value in pairs(opts.headers or {}) do
+    headers[#headers + 1] = { name, value }
+  end
+  return headers
+end
+
 --- Reads a response's head. Returns `{ status, reason, version, headers, list }`: `headers` maps
 --- lower-case names to values, repeats joined with ", "; `list` keeps `{ name, value }` as sent.
 function M.read_head(conn, seconds)

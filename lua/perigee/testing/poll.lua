@@ -3,6 +3,7 @@
 
 local connection = require("perigee.testing.connection")
 local failure = require("perigee.testing.failure")
+local http = require("perigee.testing.http")
 local json = require("perigee.testing.json")
 local pending_request = require("perigee.testing.pending_request")
 local reader = require("perigee.testing.reader")
@@ -41,13 +42,6 @@ end
 --- Sends the request. Options beside those of connection.open: path, host, headers, since, version,
 --- origin, any_status.
 function M.send(target, opts)
-  local headers = { { "Accept", "application/json" } }
-  if opts.origin then
-    headers[#headers + 1] = { "Origin", opts.origin }
-  end
-  for name, value in pairs(opts.headers or {}) do
-    headers[#headers + 1] = { name, value }
-  end
   local path = opts.path
   if opts.since then
     path = path .. (path:find("?", 1, true) and "&" or "?") .. "since=" .. escape(opts.since)
@@ -56,7 +50,7 @@ function M.send(target, opts)
     path = path,
     host = opts.host,
     version = opts.version,
-    headers = headers,
+    headers = http.add_headers({ { "Accept", "application/json" } }, opts),
   })
   return setmetatable({ request = request, any_status = opts.any_status }, PendingPoll)
 end

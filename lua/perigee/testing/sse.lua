@@ -47,17 +47,11 @@ function M.open(target, opts)
   if opts.last_event_id then
     headers[#headers + 1] = { "Last-Event-ID", opts.last_event_id }
   end
-  if opts.origin then
-    headers[#headers + 1] = { "Origin", opts.origin }
-  end
-  for name, value in pairs(opts.headers or {}) do
-    headers[#headers + 1] = { name, value }
-  end
   conn:write(http.request({
     path = opts.path,
     host = opts.host,
     version = opts.version,
-    headers = headers,
+    headers = http.add_headers(headers, opts),
   }))
   local head = http.read_head(conn)
   local is_stream = (head.headers["content-type"] or ""):find("^text/event%-stream")
